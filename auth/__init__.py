@@ -1,0 +1,1 @@
+"""Accounts, credential checkers, throttle, and the realm that turns a login into a root node."""

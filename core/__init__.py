@@ -1,0 +1,1 @@
+"""The filestore: capabilities, encryption, erasure code, storage servers, nodes, directories."""

@@ -1,0 +1,1 @@
+"""Tagged hashes, key derivations, AES-CTR and RSA: pure functions of bytes."""

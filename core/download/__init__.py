@@ -1,0 +1,1 @@
+"""Immutable download: find shares, fetch segments, validate, decrypt, deliver."""

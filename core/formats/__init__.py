@@ -1,0 +1,1 @@
+"""Bytes to values and back: capabilities, share layouts, packed directories, share containers."""

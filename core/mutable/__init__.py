@@ -1,0 +1,1 @@
+"""Mutable files: servermap, publish and retrieve of SDMF and MDMF slots."""

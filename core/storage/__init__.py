@@ -1,0 +1,1 @@
+"""Storage servers and the share stores below them; the seam is in ``api``."""

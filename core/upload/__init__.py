@@ -1,0 +1,1 @@
+"""Immutable upload: encode (pure), place (pure), and the shell that drives both."""

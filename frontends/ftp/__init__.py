@@ -1,0 +1,1 @@
+"""The FTP frontend: command codec, data channels, and the shell over the vfs."""
