@@ -238,6 +238,14 @@ class Client(Protocol):
         """Store immutable contents; return the read cap. `convergence` None draws a random key."""
         ...
 
+    def convergence_tag(self, size: int) -> bytes:
+        """Return the tag under which `upload` hashes contents of `size` bytes to their key.
+
+        It is that of the client's own secret and encoding, and the same for all sizes from the
+        maximum segment size on: who hashes contents as they come in can begin before their end.
+        """
+        ...
+
     async def create_mutable_file(self, contents: bytes = b"", version: int = 0) -> MutableFileNode:
         """Create a mutable file; version 0 is SDMF, 1 MDMF."""
         ...
