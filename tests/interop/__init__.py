@@ -1,0 +1,1 @@
+"""Tests against real peers: other people's clients and servers, started here."""
