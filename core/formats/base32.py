@@ -7,7 +7,8 @@ import base64
 
 from truckee.core.errors import FormatError
 
-_ALPHABET = frozenset(b"abcdefghijklmnopqrstuvwxyz234567")
+_ALPHABET = b"abcdefghijklmnopqrstuvwxyz234567"
+_DIGITS = bytes.maketrans(_ALPHABET, b"0123456789abcdefghijklmnopqrstuv")  # those of int(…, 32)
 _LEGAL_REMAINDERS = frozenset((0, 2, 4, 5, 7))
 
 
@@ -22,11 +23,14 @@ def a2b(text: str) -> bytes:
         raw = text.encode("ascii")
     except UnicodeEncodeError:
         raise FormatError("base32 text has a character outside its alphabet") from None
-    if not _ALPHABET.issuperset(raw):
+    if raw.translate(None, _ALPHABET):
         raise FormatError("base32 text has a character outside its alphabet")
     if len(raw) % 8 not in _LEGAL_REMAINDERS:
         raise FormatError("base32 text has an impossible length")
-    data = base64.b32decode(raw.upper() + b"=" * (-len(raw) % 8))
-    if b2a(data) != text:
+    if not raw:
+        return b""
+    # one big number, several times faster than base64.b32decode; linear, as 32 is a power of two
+    value, unused = int(raw.translate(_DIGITS), 32), len(raw) * 5 % 8
+    if value & ((1 << unused) - 1):
         raise FormatError("base32 text has unused bits set")
-    return data
+    return (value >> unused).to_bytes(len(raw) * 5 // 8, "big")

@@ -122,7 +122,7 @@ def test_storing_and_reading_a_link_gives_the_same_or_less(
         return
     child = dirnode.Table(packed, writekey=KEY).child("n")
     if child is not None:
-        assert links.write_text(child.target) == links.write_text(target)
+        assert links.write_text(child.target) in {None, links.write_text(target)}
     seen = dirnode.Table(packed).child("n")
     if seen is not None:
         assert links.write_text(seen.target) is None
