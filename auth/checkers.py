@@ -1,0 +1,212 @@
+"""Who may come in: passwords against the account file, and nobody at all.
+
+Knows twisted.cred, the account table, the throttle and the queue in front of bcrypt; touches the
+worker threads that bcrypt runs in. A name that is unknown, locked, expired, without a password, or
+not allowed by this protocol or from this address costs exactly one bcrypt check and gets the same
+answer as a wrong password. What goes wrong unexpectedly is a TemporaryLoginError, never a login.
+"""
+
+import hmac
+import time
+from collections.abc import Callable
+from datetime import UTC, date, datetime
+from typing import Protocol
+
+from twisted.cred.checkers import ICredentialsChecker
+from twisted.cred.credentials import IAnonymous, IUsernamePassword
+from twisted.cred.error import UnauthorizedLogin
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import deferLater
+from twisted.logger import Logger
+from zope.interface import implementer, providedBy
+from zope.interface.interface import InterfaceClass
+
+from truckee.auth.accounts import (
+    Account,
+    AccountTable,
+    BcryptHash,
+    PlaintextDigest,
+    plaintext_digest,
+)
+from truckee.auth.accounts import Options as AccountOptions
+from truckee.auth.credentials import PasswordLogin, normalised
+from truckee.auth.passwords import DEFAULT_COST, MAXIMUM_PASSWORD, PasswordPool, dummy_hash
+from truckee.auth.realm import FTPAvatarID
+from truckee.auth.throttle import Throttle
+from truckee.core.errors import TemporaryLoginError
+from truckee.core.formats.caps import DirectoryCap
+
+REFUSED = "login failed"
+
+_log = Logger()
+
+
+class Accounts(Protocol):
+    """What the checker needs of the account file (`truckee.auth.account_file`)."""
+
+    @property
+    def table(self) -> AccountTable:
+        """The table in force."""
+        ...
+
+    @property
+    def key(self) -> bytes:
+        """The key under which plaintext passwords are kept as digests."""
+        ...
+
+    async def refresh(self) -> None:
+        """Read the file again if it has changed."""
+        ...
+
+    def generation(self, name: str) -> int:
+        """Return a number that changes when the authority of a name does."""
+        ...
+
+    def is_expired(self, account: Account, today: date) -> bool:
+        """Return whether the account has come to its end, or had once."""
+        ...
+
+
+def _today() -> date:
+    return datetime.fromtimestamp(time.time(), UTC).date()
+
+
+@implementer(ICredentialsChecker)
+class AccountFileChecker:
+    """Checks a name and password against the account file."""
+
+    credentialInterfaces = (IUsernamePassword,)
+
+    def __init__(
+        self,
+        accounts: Accounts,
+        pool: PasswordPool,
+        throttle: Throttle,
+        clock: IReactorTime,
+        today: Callable[[], date] = _today,
+    ) -> None:
+        """Take the accounts, bcrypt's queue, the throttle, the clock of its delays, the date."""
+        self._accounts = accounts
+        self._pool = pool
+        self._throttle = throttle
+        self._clock = clock
+        self._today = today
+        self._dummy: tuple[AccountTable, bytes] | None = None
+
+    def requestAvatarId(self, credentials: object) -> Deferred[FTPAvatarID]:  # type: ignore[override]
+        """Return the avatar id; fail with UnauthorizedLogin or TemporaryLoginError."""
+        return Deferred.fromCoroutine(self._answer(normalised(credentials)))
+
+    async def _answer(self, login: PasswordLogin) -> FTPAvatarID:
+        try:
+            return await self._login(login)
+        except (UnauthorizedLogin, TemporaryLoginError, CancelledError):
+            raise
+        except Exception:  # noqa: BLE001 - an unexpected error must never become a login
+            _log.failure("a login could not be checked")
+            raise TemporaryLoginError("the login could not be checked") from None
+
+    async def _login(self, login: PasswordLogin) -> FTPAvatarID:
+        if self._throttle.is_banned(login.source):
+            raise UnauthorizedLogin(REFUSED)
+        await self._accounts.refresh()
+        table = self._accounts.table
+        account = table.get(login.username)
+        if await self._verify(login, account, table) and account is not None:
+            return FTPAvatarID(
+                username=account.name,
+                rootcap=account.rootcap,
+                readonly=account.options.readonly or account.rootcap.is_readonly,
+                options=account.options,
+                generation=self._accounts.generation(account.name),
+            )
+        delay = self._throttle.failed(login.source, login.username, known=account is not None)
+        await deferLater(self._clock, delay)
+        raise UnauthorizedLogin(REFUSED)
+
+    async def _verify(
+        self, login: PasswordLogin, account: Account | None, table: AccountTable
+    ) -> bool:
+        """Run exactly one bcrypt check; return whether the login is good."""
+        usable = account is not None and self._may_enter(login, account)
+        stored = account.password if account is not None and usable else None
+        password = login.password
+        if len(password) > MAXIMUM_PASSWORD:
+            stored, password = None, password[:MAXIMUM_PASSWORD]
+        hashed = stored.text if isinstance(stored, BcryptHash) else self._dummy_for(table)
+        matches = await self._pool.matches(login.source, login.username, password, hashed)
+        match stored:
+            case BcryptHash():
+                return matches
+            case PlaintextDigest(digest):
+                given = plaintext_digest(self._accounts.key, password)
+                return hmac.compare_digest(digest, given)
+        return False
+
+    def _may_enter(self, login: PasswordLogin, account: Account) -> bool:
+        return (
+            not account.locked
+            and not self._accounts.is_expired(account, self._today())
+            and account.options.allows_protocol(login.protocol)
+            and account.options.allows_source(login.source)
+        )
+
+    def _dummy_for(self, table: AccountTable) -> bytes:
+        """Return the hash for names without one; as dear as the dearest of the table."""
+        if self._dummy is None or self._dummy[0] is not table:
+            self._dummy = (table, dummy_hash(table.highest_cost(DEFAULT_COST)))
+        return self._dummy[1]
+
+
+@implementer(ICredentialsChecker)
+class AnonymousChecker:
+    """Lets anybody into one directory, to read."""
+
+    credentialInterfaces = (IAnonymous,)
+
+    def __init__(self, rootcap: DirectoryCap, throttle: Throttle) -> None:
+        """Take the directory; its right to write, if any, is dropped here."""
+        self._rootcap = DirectoryCap.read_cap(rootcap)
+        self._throttle = throttle
+
+    def requestAvatarId(self, credentials: object) -> Deferred[FTPAvatarID]:  # type: ignore[override]
+        """Return the avatar id of anonymous sessions."""
+        d: Deferred[FTPAvatarID] = Deferred()
+        if self._throttle.is_banned(getattr(credentials, "source", "")):
+            d.errback(UnauthorizedLogin(REFUSED))
+        else:
+            options = AccountOptions(readonly=True, protocols=frozenset({"ftp"}))
+            d.callback(FTPAvatarID("anonymous", self._rootcap, readonly=True, options=options))
+        return d
+
+
+class Checker(Protocol):
+    """One of the checkers above."""
+
+    credentialInterfaces: tuple[InterfaceClass, ...]
+
+    def requestAvatarId(self, credentials: object) -> Deferred[FTPAvatarID]:
+        """Return the avatar id or fail."""
+        ...
+
+
+@implementer(ICredentialsChecker)
+class CompositeChecker:
+    """All checkers as one: a portal keeps only one checker per kind of credential."""
+
+    def __init__(self, *checkers: Checker) -> None:
+        """Take the checkers in the order in which they are asked."""
+        self._checkers = checkers
+        kinds = [kind for checker in checkers for kind in checker.credentialInterfaces]
+        self.credentialInterfaces = tuple(dict.fromkeys(kinds))
+
+    def requestAvatarId(self, credentials: object) -> Deferred[FTPAvatarID]:  # type: ignore[override]
+        """Ask the first checker that takes this kind of credential."""
+        offered = providedBy(credentials)
+        for checker in self._checkers:
+            if any(offered.isOrExtends(kind) for kind in checker.credentialInterfaces):
+                return checker.requestAvatarId(credentials)
+        d: Deferred[FTPAvatarID] = Deferred()
+        d.errback(UnauthorizedLogin(REFUSED))
+        return d
