@@ -110,16 +110,14 @@ def with_mtime(metadata: Mapping[str, Any], readcap: bytes, mtime: int | None) -
     """Return `metadata` saying that a client set this time for this child; None forgets it."""
     changed = {key: value for key, value in metadata.items() if key != "truckee"}
     old = metadata.get("truckee")
-    ours = {k: v for k, v in old.items() if k not in ("mtime", "for")} if _is_table(old) else {}
+    ours: dict[str, Any] = {}
+    if isinstance(old, Mapping):
+        ours = {key: value for key, value in old.items() if key not in ("mtime", "for")}
     if mtime is not None:
         ours |= {"mtime": clamp_time(mtime), "for": link_token(readcap)}
     if ours:
         changed["truckee"] = ours
     return changed
-
-
-def _is_table(value: object) -> bool:
-    return isinstance(value, dict)
 
 
 def is_write_barred(metadata: Mapping[str, Any]) -> bool:

@@ -1,0 +1,271 @@
+"""Encrypted, nameless files for what clients have sent and the grid does not hold yet.
+
+Knows AES-CTR, a directory of its own on the local disk, and how many bytes and fragments the whole
+process may keep there. Touches the disk: the constructor of `Spool` at once (start-up only), all
+else through the disk door. A spool file has no name from the moment it is made and its key is in
+memory alone, so nothing of it outlives the process. Errors are SpoolFullError and ConfigError.
+"""
+
+import errno
+import os
+import stat
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import ParamSpec, TypeVar
+
+from twisted.logger import Logger
+
+from truckee.core.cpu import Cpu
+from truckee.core.crypto.aes import CtrStream, ctr
+from truckee.core.crypto.hashes import TaggedHasher
+from truckee.core.errors import ConfigError, SpoolFullError
+from truckee.core.tasks import Tasks
+from truckee.frontends.vfs.intervals import Range
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+_log = Logger()
+
+_PREFIX = ".spool-"
+_SHARE_OF_FREE = 0.8
+_SHARE_OF_ACCOUNT = 0.75  # so that the last quarter is there for the others
+MAX_FRAGMENTS = 131072
+"""Most disjoint ranges of one file, and an eighth of what all files together may have."""
+
+Piece = tuple[int, bytes | None]
+"""Bytes at an offset; None instead of bytes cuts the file there."""
+
+
+class Spool:
+    """The room that all files of the process share."""
+
+    def __init__(
+        self,
+        disk: Cpu,
+        directory: str,
+        limit: int | None = None,
+        random: Callable[[int], bytes] = os.urandom,
+    ) -> None:
+        """Make or check the directory; `limit` None is 80 % of the space that is free now."""
+        self.disk = disk
+        self.random = random
+        self.tasks = Tasks()
+        self.directory = directory
+        _prepare(directory)
+        if limit is None:
+            free = os.statvfs(directory)
+            limit = int(free.f_bavail * free.f_frsize * _SHARE_OF_FREE)
+        self.limit = limit
+        self.used = 0
+        self.fragments = 0
+        self._accounts: dict[str, int] = {}
+
+    def reserve(self, account: str, size: int) -> None:
+        """Count `size` more bytes for `account`, or raise SpoolFullError.
+
+        No account may hold more than three quarters of it all.
+        """
+        held = self._accounts.get(account, 0) + size
+        if self.used + size > self.limit or held > self.limit * _SHARE_OF_ACCOUNT:
+            raise SpoolFullError("no space for upload buffer")
+        self.used += size
+        self._accounts[account] = held
+
+    def release(self, account: str, size: int) -> None:
+        """Give back what was reserved."""
+        self.used -= size
+        left = self._accounts.get(account, 0) - size
+        if left > 0:
+            self._accounts[account] = left
+        else:
+            self._accounts.pop(account, None)
+
+    def count_fragments(self, change: int) -> None:
+        """Count fragments held in memory; raise SpoolFullError beyond the process's bound."""
+        self.fragments += change
+        if change > 0 and self.fragments > 8 * MAX_FRAGMENTS:
+            raise SpoolFullError("too many fragments in upload buffers")
+
+
+def _prepare(directory: str) -> None:
+    """Make the directory ours alone; remove what a killed process left between open and unlink."""
+    try:
+        os.makedirs(directory, mode=0o700, exist_ok=True)
+        found = os.lstat(directory)
+        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
+            raise ConfigError("the spool directory is not a directory of ours")
+        os.chmod(directory, 0o700)
+        for name in os.listdir(directory):
+            if name.startswith(_PREFIX):
+                with suppress(OSError):
+                    os.unlink(os.path.join(directory, name))
+    except OSError as error:
+        raise ConfigError(f"the spool directory cannot be used (errno {error.errno})") from None
+
+
+class PrefixDigest:
+    """The hash of a file's first `end` bytes, taken while they pass; fed by one job at a time."""
+
+    __slots__ = ("_hasher", "end", "intact", "tag")
+
+    def __init__(self, tag: bytes) -> None:
+        """Start at the first byte, under `tag`."""
+        self.tag = tag
+        self.end = 0
+        self.intact = True
+        self._hasher = TaggedHasher(tag)
+
+    def feed(self, offset: int, data: bytes | bytearray) -> None:
+        """Take bytes that follow; bytes further on are ignored, rewritten ones spoil the hash."""
+        if offset < self.end:
+            self.intact = False
+        elif offset == self.end and self.intact:
+            self._hasher.update(data)
+            self.end += len(data)
+
+    def copy(self) -> "PrefixDigest":
+        """Return an independent one at the same place."""
+        other = PrefixDigest(self.tag)
+        other.end, other.intact = self.end, self.intact
+        other._hasher = self._hasher.copy()
+        return other
+
+    def digest(self) -> bytes:
+        """Return the hash of what was fed, 32 bytes."""
+        return self._hasher.digest()
+
+
+class SpoolFile:
+    """One encrypted file. `store` calls must not overlap each other; `load` may overlap anything.
+
+    Holes are not known here: reading one gives zeros or noise, so callers say what is there.
+    """
+
+    def __init__(self, spool: Spool) -> None:
+        """Make a key; the file itself is made by the first `store`."""
+        self._spool = spool
+        self._key = spool.random(32)
+        self._fd = -1
+        self._busy = 0
+        self._closed = False
+
+    async def store(self, pieces: Sequence[Piece], prefix: PrefixDigest | None) -> None:
+        """Write the pieces in order and show them to `prefix`; SpoolFullError when it fails."""
+        await self._run(self._store_now, pieces, prefix)
+
+    async def load(self, start: int, end: int, held: Sequence[Range]) -> bytes:
+        """Return the range; what is not in `held` is zeros."""
+        return await self._run(self._load_now, start, end, held)
+
+    async def hash_range(
+        self, digest: PrefixDigest, start: int, end: int, held: Sequence[Range]
+    ) -> None:
+        """Feed the range to `digest`; what is not in `held` is zeros."""
+        await self._run(self._hash_now, digest, start, end, held)
+
+    def close(self) -> None:
+        """Forget key and file, once the last job has ended."""
+        self._closed = True
+        self._close_if_idle()
+
+    async def _run(self, job: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        if self._closed:
+            raise SpoolFullError("the upload buffer is closed")
+        self._busy += 1
+        try:
+            return await self._spool.disk.run(job, *args, **kwargs)
+        except OSError as error:
+            _log.error("spool: errno {errno}", errno=error.errno)
+            if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+                raise SpoolFullError("no space for upload buffer") from None
+            raise SpoolFullError("the upload buffer cannot be used") from None
+        finally:
+            self._busy -= 1
+            self._close_if_idle()
+
+    def _close_if_idle(self) -> None:
+        if self._closed and not self._busy and self._fd >= 0:
+            fd, self._fd = self._fd, -1
+            # freeing the blocks of a large file takes long: behind the door, nobody waits
+            _ = self._spool.tasks.start(_close_behind(self._spool.disk, fd))
+
+    # below: in a worker thread
+
+    def _store_now(self, pieces: Sequence[Piece], prefix: PrefixDigest | None) -> None:
+        if self._fd < 0:
+            self._fd = _open_nameless(self._spool.directory, self._spool.random)
+        for offset, data in _runs(pieces):
+            if data is None:
+                os.ftruncate(self._fd, offset)
+                continue
+            sealed = memoryview(CtrStream(self._key, offset).update(data))
+            at = offset
+            while sealed:
+                n = os.pwrite(self._fd, sealed, at)
+                sealed, at = sealed[n:], at + n
+            if prefix is not None:
+                prefix.feed(offset, data)
+
+    def _load_now(self, start: int, end: int, held: Sequence[Range]) -> bytes:
+        if len(held) == 1 and held[0] == (start, end):
+            return self._read_open(start, end)
+        whole = bytearray(end - start)
+        for low, high in held:
+            whole[low - start : high - start] = self._read_open(low, high)
+        return bytes(whole)
+
+    def _hash_now(self, digest: PrefixDigest, start: int, end: int, held: Sequence[Range]) -> None:
+        digest.feed(start, self._load_now(start, end, held))
+
+    def _read_open(self, start: int, end: int) -> bytes:
+        sealed = os.pread(self._fd, end - start, start)
+        if len(sealed) < end - start:
+            rest = bytearray(sealed)
+            while len(rest) < end - start:
+                more = os.pread(self._fd, end - start - len(rest), start + len(rest))
+                if not more:
+                    raise OSError(errno.EIO, "the spool file is shorter than it was")
+                rest += more
+            sealed = bytes(rest)
+        return ctr(self._key, sealed, start)
+
+
+async def _close_behind(disk: Cpu, fd: int) -> None:
+    await disk.run(os.close, fd)
+
+
+def _open_nameless(directory: str, random: Callable[[int], bytes]) -> int:
+    """Return a descriptor of a new file without a name."""
+    flags = os.O_RDWR | os.O_CLOEXEC
+    nameless = getattr(os, "O_TMPFILE", 0)
+    if nameless:
+        # a filesystem that does not know the flag says so in several ways
+        with suppress(OSError):
+            return os.open(directory, flags | nameless | os.O_EXCL, 0o600)
+    path = os.path.join(directory, _PREFIX + random(16).hex())
+    fd = os.open(path, flags | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+    os.unlink(path)
+    return fd
+
+
+def _runs(pieces: Sequence[Piece]) -> list[Piece]:
+    """Return the pieces with neighbours joined, order kept."""
+    runs: list[Piece] = []
+    group: list[bytes] = []
+    start = end = 0
+    for offset, data in pieces:
+        if data is not None and group and offset == end:
+            group.append(data)
+            end += len(data)
+            continue
+        if group:
+            runs.append((start, group[0] if len(group) == 1 else b"".join(group)))
+            group = []
+        if data is None:
+            runs.append((offset, None))
+        else:
+            group, start, end = [data], offset, offset + len(data)
+    if group:
+        runs.append((start, group[0] if len(group) == 1 else b"".join(group)))
+    return runs
