@@ -40,7 +40,7 @@ EXPIRY_CHECK = 60.0
 _EXPIRED_LIMIT = 1 << 20
 
 _log = Logger()
-Signature = tuple[int, int, int, int]
+Signature = tuple[int, ...]
 Permissions = Literal["refuse", "warn"]
 
 
@@ -77,7 +77,8 @@ def _check_directory(directory: Path) -> None:
 
 
 def _signature(found: os.stat_result) -> Signature:
-    return (found.st_dev, found.st_ino, found.st_mtime_ns, found.st_size)
+    mode_and_owner = (found.st_mode, found.st_uid)
+    return (found.st_dev, found.st_ino, found.st_mtime_ns, found.st_size, *mode_and_owner)
 
 
 def _stat(path: Path) -> Signature | None:

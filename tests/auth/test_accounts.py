@@ -111,7 +111,7 @@ HASHES = {
     "cost 17": "$2b$17$" + BCRYPT[7:],
     "2x": "$2x$04$" + BCRYPT[7:],
     "short": BCRYPT[:-1],
-    "long": BCRYPT + "a",
+    "too long": BCRYPT + "a",
     "impossible salt": BCRYPT[:28] + "6" + BCRYPT[29:],
     "sha512": "$6$salt$hash",
     "dollar": "$",

@@ -9,7 +9,7 @@ KEY16, HASH32 = b2a(bytes(range(16))), b2a(bytes(range(32)))
 OTHER16 = b2a(bytes(range(1, 17)))
 WRITE = f"URI:DIR2:{KEY16}:{HASH32}"
 OTHER = f"URI:DIR2:{OTHER16}:{HASH32}"
-READ = f"URI:DIR2-RO:{KEY16}:{HASH32}"
+READ = f"URI:DIR2-RO:zlnpn42lu7xedonux53kr42hsm:{HASH32}"  # what WRITE becomes
 GOOD_ROOTS = {
     "DIR2": WRITE,
     "DIR2-RO": READ,
