@@ -222,6 +222,10 @@ class IncomingShare(Protocol):
         """Take bytes; the buffer may be reused once this returns."""
         ...
 
+    async def read(self, offset: int, length: int) -> Buffer:
+        """Return bytes that were written before."""
+        ...
+
     async def commit(self) -> None:
         """Make the share durable and visible."""
         ...
@@ -257,6 +261,10 @@ class ShareStore(Protocol):
         """Return a complete share; raise NoSuchShareError."""
         ...
 
+    async def open_all_immutable(self, storage_index: bytes) -> Mapping[int, StoredShare]:
+        """Return all complete immutable shares of a storage index."""
+        ...
+
     async def read_mutable(
         self, storage_index: bytes, shnums: frozenset[int], vectors: Sequence[ReadVector]
     ) -> Mapping[int, Sequence[bytes]]:
@@ -272,7 +280,11 @@ class ShareStore(Protocol):
         changes: Mapping[int, TestWriteVectors],
         vectors: Sequence[ReadVector],
     ) -> TestWriteResult:
-        """Do the test-and-write of the seam above on what is stored, durable on return."""
+        """Do the test-and-write of the seam above on what is stored, durable on return.
+
+        Raises BadWriteEnablerError when any share of the slot has another write enabler,
+        ShareConflictError when an immutable share has one of the numbers.
+        """
         ...
 
     async def add_or_renew_lease(
