@@ -71,10 +71,11 @@ def block_hash(*pieces: Buffer) -> bytes:
     return hashlib.sha256(inner.digest()).digest()
 
 
-def ciphertext_segment_hash(segment: Buffer) -> bytes:
-    """Return the 32-byte hash of one ciphertext segment, without padding."""
+def ciphertext_segment_hash(*pieces: Buffer) -> bytes:
+    """Return the 32-byte hash of one ciphertext segment, given in order, without padding."""
     inner = _SEGMENT.copy()
-    inner.update(segment)
+    for piece in pieces:
+        inner.update(piece)
     return hashlib.sha256(inner.digest()).digest()
 
 
