@@ -1,0 +1,184 @@
+"""Commands about the connection itself: login, modes, help. Knows the Portal and the session."""
+
+from twisted.cred.error import LoginFailed
+from twisted.internet.defer import CancelledError
+from twisted.logger import Logger
+from twisted.protocols.ftp import IFTPShell
+
+from truckee.auth.credentials import AnonymousLogin, PasswordLogin
+from truckee.core.errors import TemporaryLoginError
+from truckee.frontends.ftp.codec import Reply, quoted, reply
+from truckee.frontends.ftp.session import FACTS, Login, Refused, Session
+from truckee.frontends.ftp.shell import Handler, Peer
+from truckee.frontends.vfs.paths import format_path, printable
+
+_log = Logger()
+
+MOST_FAILURES = 3
+_LONGEST_PASSWORD = 1024
+
+
+async def user(s: Session, arg: bytes) -> Reply:
+    """USER: take the name; say nothing of whether it exists."""
+    s.end_login()
+    if not s.passwords_allowed():
+        return reply(530, "TLS required: passwords are taken from this machine only")
+    if not arg:
+        raise Refused(501, "a name is expected")
+    s.user = arg
+    return reply(331, "password please")
+
+
+async def password(s: Session, arg: bytes) -> Reply:
+    """PASS: log in."""
+    if s.user is None or s.login is not None:
+        return reply(503, "USER comes first")
+    name, s.user = s.user, None
+    peer = Peer(s.peer)
+    try:
+        text = name.decode("utf-8")
+        if len(arg) > _LONGEST_PASSWORD:
+            raise LoginFailed
+        anonymous = s.settings.anonymous and text.lower() in ("anonymous", "ftp")
+        credentials = (
+            AnonymousLogin(peer.host, peer.protocol)
+            if anonymous
+            else PasswordLogin(text, arg, peer.host, peer.protocol)
+        )
+        _, avatar, logout = await s.portal.login(credentials, peer, IFTPShell)
+    except (LoginFailed, UnicodeDecodeError) as error:
+        return _failed(s, name, type(error).__name__)
+    except (TemporaryLoginError, CancelledError):
+        _log.warn("ftp login of {name} from {peer}: temporary failure", **_who(s, name))
+        return reply(421, "login temporarily impossible, try again later")
+    except Exception:  # noqa: BLE001 - whatever breaks in a checker, it must not let anybody in
+        _log.failure("ftp login from {peer} broke", peer=s.peer)
+        return reply(421, "login temporarily impossible, try again later")
+    return _succeeded(s, avatar, logout)
+
+
+def _who(s: Session, name: bytes) -> dict[str, str]:
+    return {"name": printable(name[:64].decode("utf-8", "replace")), "peer": s.peer}
+
+
+def _failed(s: Session, name: bytes, reason: str) -> Reply:
+    s.failed_logins += 1
+    _log.info("ftp login of {name} from {peer} failed: {reason}", reason=reason, **_who(s, name))
+    if s.failed_logins >= MOST_FAILURES:
+        return reply(421, "too many failed logins")
+    return reply(530, "login incorrect")
+
+
+def _succeeded(s: Session, avatar: object, logout: object) -> Reply:
+    if not isinstance(avatar, Handler) or not callable(logout):
+        raise TypeError("the realm gave something else than was asked for")
+    session = avatar.session
+    s.login = Login(session.account, session, logout)
+    if not s.control.admit(session.account, avatar.max_sessions):
+        _log.info("ftp login of {name}: too many sessions", name=printable(session.account))
+        s.end_login()
+        return reply(421, "too many sessions of this account")
+    s.failed_logins = 0
+    s.control.logged_in()
+    _log.info("ftp login of {name} from {peer}", name=printable(session.account), peer=s.peer)
+    return reply(230, "logged in, read-only" if session.readonly else "logged in")
+
+
+async def account(s: Session, arg: bytes) -> Reply:
+    """ACCT."""
+    return reply(202, "no account information is needed")
+
+
+async def reinitialise(s: Session, arg: bytes) -> Reply:
+    """REIN: as if just connected."""
+    s.end_login()
+    return reply(220, "ready for a new login")
+
+
+async def quit_(s: Session, arg: bytes) -> Reply:
+    """QUIT: the protocol closes after this reply."""
+    return reply(221, "goodbye")
+
+
+async def noop(s: Session, arg: bytes) -> Reply:
+    """NOOP."""
+    return reply(200, "ok")
+
+
+async def system(s: Session, arg: bytes) -> Reply:
+    """SYST."""
+    return reply(215, "UNIX Type: L8")
+
+
+async def client(s: Session, arg: bytes) -> Reply:
+    """CLNT: clients introduce themselves; nothing depends on it."""
+    return reply(200, "noted")
+
+
+async def help_(s: Session, arg: bytes) -> Reply:
+    """HELP: the words."""
+    rows = [" ".join(s.words[i : i + 10]) for i in range(0, len(s.words), 10)]
+    return reply(214, "commands:", *rows, "end")
+
+
+async def features(s: Session, arg: bytes) -> Reply:
+    """FEAT: what is on."""
+    names = ["EPSV", "MDTM", "MFMT", "REST STREAM", "SIZE", "TVFS", "UTF8"]
+    if s.settings.active_mode:
+        names.append("EPRT")
+    shown = "".join(f"{fact}{'*' if fact in s.facts else ''};" for fact in FACTS)
+    names.append(f"MLST {shown}")
+    return reply(211, "features:", *sorted(names), "end")
+
+
+async def options(s: Session, arg: bytes) -> Reply:
+    """OPTS UTF8 ON, OPTS MLST fact;fact;."""
+    word, _, rest = arg.partition(b" ")
+    match word.upper(), rest.strip(b" "):
+        case b"UTF8" | b"UTF-8", value if value.upper() in (b"", b"ON"):
+            return reply(200, "UTF-8 is always on")
+        case b"MLST", value:
+            asked = {fact.strip().lower() for fact in value.split(b";")}
+            s.facts = tuple(f for f in FACTS if f.lower().encode("ascii") in asked)
+            return reply(200, "MLST OPTS " + "".join(f"{fact};" for fact in s.facts))
+    return reply(501, "no such option")
+
+
+async def type_(s: Session, arg: bytes) -> Reply:
+    """TYPE I, L 8, A, A N."""
+    match arg.upper().split():
+        case [b"I"] | [b"L", b"8"] | [b"L8"]:
+            s.text = False
+            return reply(200, "type is image")
+        case [b"A"] | [b"A", b"N"]:
+            s.text = True
+            return reply(200, "type is ASCII")
+        case []:
+            return reply(501, "a type is expected")
+    return reply(504, "only types I, L 8 and A")
+
+
+async def mode(s: Session, arg: bytes) -> Reply:
+    """MODE S."""
+    return reply(200, "mode is stream") if arg.upper() == b"S" else reply(504, "only mode S")
+
+
+async def structure(s: Session, arg: bytes) -> Reply:
+    """STRU F."""
+    return reply(200, "structure is file") if arg.upper() == b"F" else reply(504, "only STRU F")
+
+
+async def working_directory(s: Session, arg: bytes) -> Reply:
+    """PWD."""
+    return reply(257, quoted(format_path(s.cwd)) + " is the current directory")
+
+
+def status(s: Session) -> Reply:
+    """Return the answer to STAT without an argument; also given in the middle of a transfer."""
+    lines = [f"connected from {s.peer}"]
+    if s.login is not None:
+        lines.append(f"logged in as {printable(s.login.account)}")
+    lines.append(f"type is {'ASCII' if s.text else 'image'}, mode stream, structure file")
+    if s.transfer is not None:
+        lines.append(f"a transfer is running: {s.transfer.moved} bytes so far")
+    return reply(211, "status of this session:", *lines, "end")

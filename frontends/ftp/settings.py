@@ -1,0 +1,39 @@
+"""What an FTP server may be told. Knows defaults; touches nothing."""
+
+from dataclasses import dataclass
+from ipaddress import IPv4Address
+
+
+@dataclass(frozen=True, slots=True)
+class FTPSettings:
+    """Limits, times in seconds and switches of one FTP server."""
+
+    passive_ports: range | None = range(50000, 50101)
+    """Ports for passive data connections; None lets the system choose."""
+    masquerade_address: IPv4Address | None = None
+    """Told in 227 replies to clients elsewhere, when a router translates our address."""
+    active_mode: bool = True
+    """Whether PORT and EPRT work."""
+    login_grace: float = 60.0
+    """From the TCP connection to a successful login."""
+    idle_timeout: float = 300.0
+    """Without a command while nothing runs."""
+    data_timeout: float = 60.0
+    """Without a byte on the data connection while the client is the slow side."""
+    connect_timeout: float = 10.0
+    """For a data connection to come about."""
+    commit_delay: float = 0.05
+    """Between the end of an upload and its commit: time to learn that the client died."""
+    max_sessions: int = 200
+    max_sessions_per_user: int = 60
+    max_sessions_per_ip: int = 60
+    max_unauthenticated: int = 100
+    throttle_exempt_loopback: bool = True
+    """Whether loopback addresses are free of `max_sessions_per_ip`."""
+    transfer_grace: float = 10.0
+    """How long transfers go on when the server stops; what is left is aborted."""
+    drain_timeout: float = 30.0
+    """How long the server, when it stops, waits for commits."""
+    anonymous: bool = False
+    """Whether USER anonymous and USER ftp need no password (the realm decides what they see)."""
+    log_paths: bool = False

@@ -1,0 +1,168 @@
+"""One transfer from its 150 to its final reply: what it moves, and who may still stop it.
+
+Knows data connections and the vfs handles. The rule it keeps: an upload is committed only after an
+orderly end of the data, with the control connection alive a moment later, no ABOR and no size short
+of ALLO; a commit that has begun runs to its end whatever the client does. Everything else abandons
+the handle, and nothing is linked.
+"""
+
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IConsumer, IProducer, IReactorTime
+from twisted.internet.task import deferLater
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from truckee.frontends.ftp.channels import Channel
+from truckee.frontends.ftp.data import DataConnection, TransferFailed
+from truckee.frontends.ftp.line_ends import FromNetwork, ToNetwork
+from truckee.frontends.vfs.session import ReadHandle, WriteHandle
+
+T = TypeVar("T")
+
+CONTROL_LOST = TransferFailed(426, "control connection lost")
+
+
+class Transfer:
+    """One running transfer. Its coroutine and the control connection both hold it."""
+
+    def __init__(self, channel: Channel, clock: IReactorTime) -> None:
+        self._channel = channel
+        self._clock = clock
+        self._failure: TransferFailed | None = None
+        self._waiting: Deferred[Any] | None = None
+        self._closed = False
+        self.connection: DataConnection | None = None
+        self.committing = False
+
+    @property
+    def moved(self) -> int:
+        """Return how many bytes went over the data connection so far."""
+        return self.connection.moved if self.connection is not None else 0
+
+    @property
+    def failure(self) -> TransferFailed | None:
+        """Why the transfer is over, if it was stopped or its connection broke."""
+        if self._failure is None and self.connection is not None:
+            return self.connection.failure
+        return self._failure
+
+    def abort(self, failure: TransferFailed) -> None:
+        """Stop the transfer with `failure` as its end; a commit that runs goes on."""
+        if self.committing or self._closed or self._failure is not None:
+            return
+        self._failure = failure
+        self._channel.close(failure)
+        waiting, self._waiting = self._waiting, None
+        if waiting is not None:
+            waiting.errback(failure)
+
+    def close(self) -> None:
+        """Let go of the data connection; a reset unless it was finished."""
+        if not self._closed:
+            self._closed = True
+            self._channel.close(self._failure or TransferFailed(426, "transfer ended"))
+
+    async def connect(self) -> DataConnection:
+        """Return the data connection, or raise TransferFailed."""
+        self.check()
+        self.connection = await self._channel.connect()
+        self.check()
+        return self.connection
+
+    def check(self) -> None:
+        """Raise TransferFailed if the transfer is over."""
+        if self.failure is not None:
+            raise self.failure
+
+    async def unless_aborted(
+        self, work: Coroutine[Deferred[Any], Any, T], late: Callable[[T], None] | None = None
+    ) -> T:
+        """Await `work`; when the transfer is aborted first, raise TransferFailed at once.
+
+        The work then goes on by itself, and `late` takes what it returns: a grid that hangs does
+        not hold up the reply to ABOR, and a handle that arrives too late is closed.
+        """
+        shared: Deferred[T] = Deferred()
+
+        def arrived(result: T | Failure) -> None:
+            if self._waiting is shared:
+                self._waiting = None
+                shared.callback(result)
+            elif late is not None and not isinstance(result, Failure):
+                late(result)
+
+        self.check_aborted(work)
+        self._waiting = shared
+        _ = Deferred.fromCoroutine(work).addBoth(arrived)
+        return await shared
+
+    def check_aborted(self, work: Coroutine[Deferred[Any], Any, Any]) -> None:
+        """Raise TransferFailed, and drop `work` unstarted, if the transfer was aborted."""
+        if self._failure is not None:
+            work.close()
+            raise self._failure
+
+    async def still_wanted(self, delay: float) -> None:
+        """Look once more, a moment after the data ended, whether anybody still wants the upload.
+
+        A killed client's data connection and control connection end almost together, and the data
+        connection's end alone looks like success.
+        """
+
+        async def moment() -> None:
+            await deferLater(self._clock, delay)
+
+        await self.unless_aborted(moment())
+        self.check()
+
+
+async def receive_file(
+    transfer: Transfer, connection: DataConnection, handle: WriteHandle, offset: int, text: bool
+) -> int:
+    """Write everything that comes into `handle` from `offset` on; return how much came."""
+    ends = FromNetwork() if text else None
+    came = 0
+    while piece := await connection.receive():
+        came += len(piece)
+        if ends is not None:
+            piece = ends.feed(piece)
+        if piece:
+            await transfer.unless_aborted(handle.write(offset, piece))
+            offset += len(piece)
+    if ends is not None and (rest := ends.finish()):
+        await transfer.unless_aborted(handle.write(offset, rest))
+    return came
+
+
+async def send_file(
+    transfer: Transfer, connection: DataConnection, handle: ReadHandle, offset: int, text: bool
+) -> None:
+    """Send the file from `offset` on, and close the connection."""
+    consumer: IConsumer = _TextConsumer(connection) if text else connection
+    try:
+        await transfer.unless_aborted(handle.send_to(consumer, offset))
+    except Exception:
+        transfer.check()  # what the connection says comes before what the read says of it
+        raise
+    await connection.finish()
+
+
+@implementer(IConsumer)
+class _TextConsumer:
+    """Gives every line end its CR on the way to the data connection."""
+
+    def __init__(self, connection: DataConnection) -> None:
+        self._connection = connection
+        self._ends = ToNetwork()
+
+    def registerProducer(self, producer: IProducer, streaming: bool) -> None:
+        self._connection.registerProducer(producer, streaming)
+
+    def unregisterProducer(self) -> None:
+        self._connection.unregisterProducer()
+
+    def write(self, data: bytes) -> None:
+        self._connection.write(self._ends.feed(bytes(data)))
