@@ -7,6 +7,7 @@ ones.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -184,6 +185,10 @@ class DirectoryNode(FilesystemNode, Protocol):
 
     async def set_metadata_for(self, name: str, metadata: Metadata) -> "DirectoryNode": ...
 
+    def expecting(self) -> AbstractContextManager[None]:
+        """Announce an edit made before the context is left, so that many go in few publishes."""
+        ...
+
     async def add_file(
         self,
         name: str,
@@ -246,8 +251,10 @@ class Client(Protocol):
         """
         ...
 
-    async def create_mutable_file(self, contents: bytes = b"", version: int = 0) -> MutableFileNode:
-        """Create a mutable file; version 0 is SDMF, 1 MDMF."""
+    async def create_mutable_file(
+        self, contents: bytes = b"", version: int | None = None
+    ) -> MutableFileNode:
+        """Create a mutable file; version 0 is SDMF, 1 MDMF, None chooses by size."""
         ...
 
     async def create_new_mutable_directory(
