@@ -11,15 +11,12 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from truckee.core import erasure
+from tests.fakes.plain_reader import read_shares
 from truckee.core.cpu import InlineCpu
-from truckee.core.crypto import hashes
-from truckee.core.crypto.aes import ctr
 from truckee.core.errors import AbsurdGeometryError
-from truckee.core.formats import caps, hashtree, immutable_share
+from truckee.core.formats import caps, immutable_share
 from truckee.core.formats.immutable_share import Layout
 from truckee.core.formats.segments import Segments
-from truckee.core.formats.ueb import Ueb
 from truckee.core.interfaces import Encoding
 from truckee.core.upload import encode
 from truckee.core.upload.encode import FileEncoder, encode_group, encode_whole
@@ -158,41 +155,8 @@ def test_any_k_shares_give_back_the_contents_with_all_hashes_right(data):
     contents = stream("back", size)
     shares, ueb_hash = encode_in_groups(b"k" * 16, segments, contents, 3)
     some = data.draw(st.permutations(range(n)))[:k]
-    assert decode_shares({i: bytes(shares[i]) for i in some}, segments, ueb_hash) == contents
-
-
-def decode_shares(shares, segments, ueb_hash):
-    """Read whole shares back by the rules of the format, without the code that wrote them."""
-    k, n = segments.needed_shares, segments.total_shares
-    ciphertext = bytearray()
-    for segnum in range(segments.count):
-        blocks = {}
-        for shnum, share in shares.items():
-            layout = Layout.decode(share)
-            raw = share[layout.ueb + layout.ueb_length_size :]
-            assert layout.decode_ueb_length(share[layout.ueb :]) == len(raw)
-            assert hashes.ueb_hash(raw) == ueb_hash
-            block = Ueb.decode(raw, k, n, segments.size)
-            tree = hashtree.PartialTree(n, block.share_root)
-            tree.add(immutable_share.decode_chain(share[layout.share_chain : layout.ueb], n))
-            nodes = share[layout.block_tree : layout.share_chain]
-            known = {i: nodes[i * 32 : i * 32 + 32] for i in range(len(nodes) // 32)}
-            begin = layout.data + segnum * segments.block_size
-            blocks[shnum] = share[begin : begin + segments.block_size_of(segnum)]
-            blocktree = hashtree.PartialTree(segments.count, tree.leaf(shnum))
-            blocktree.add(known, {segnum: hashes.block_hash(blocks[shnum])})
-            nodes = share[layout.ciphertext_tree : layout.block_tree]
-            known = {i: nodes[i * 32 : i * 32 + 32] for i in range(len(nodes) // 32)}
-            segtree = hashtree.PartialTree(segments.count, block.ciphertext_root)
-            segtree.add(known)
-            assert not any(share[layout.plaintext_tree : layout.ciphertext_tree])
-        segment = b"".join(erasure.decode(blocks, k, n))[: segments.size_of(segnum)]
-        assert hashes.ciphertext_segment_hash(segment) == segtree.leaf(segnum)
-        ciphertext += segment
-    flat = hashes.ciphertext_hasher()
-    flat.update(ciphertext)
-    assert flat.digest() == block.ciphertext_hash
-    return ctr(b"k" * 16, bytes(ciphertext))
+    cap = caps.ChkReadCap(b"k" * 16, ueb_hash, k, n, size)
+    assert read_shares({i: bytes(shares[i]) for i in some}, cap) == contents
 
 
 def test_groups_stay_small_whatever_k_and_n_are():
