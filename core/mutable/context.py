@@ -26,7 +26,7 @@ from truckee.core.tasks import Tasks
 MutableCap = SdmfWriteCap | SdmfReadCap | MdmfWriteCap | MdmfReadCap
 
 SUSPECT_SECONDS = 60.0
-"""How long a server that let a query run out of time is given less of it."""
+"""How long a server that let a call run out of time is given less of it."""
 
 
 @dataclass(slots=True, repr=False)
@@ -52,11 +52,11 @@ class MutableContext:
     suspects: dict[bytes, float] = field(default_factory=dict)
 
     def suspect(self, server: StorageServer) -> None:
-        """Note that a server let a query run out of time."""
+        """Note that a server let a call run out of time."""
         self.suspects[server.server_id] = self.clock.seconds() + SUSPECT_SECONDS
 
     def is_suspect(self, server: StorageServer) -> bool:
-        """Return whether a server let a query run out of time a short while ago."""
+        """Return whether a server let a call run out of time a short while ago."""
         until = self.suspects.get(server.server_id)
         if until is not None and until <= self.clock.seconds():
             del self.suspects[server.server_id]

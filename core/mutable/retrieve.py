@@ -20,8 +20,8 @@ from truckee.core.formats.mutable_share import Section
 from truckee.core.mutable.context import MutableContext, Roster, Slot
 from truckee.core.mutable.encoding import Header, decode_segments
 from truckee.core.mutable.proofs import Proofs, hash_blocks
-from truckee.core.mutable.servermap import Copy, Servermap
-from truckee.core.mutable.survey import advise, read_sections
+from truckee.core.mutable.servermap import Copy, Mode, Servermap
+from truckee.core.mutable.survey import advise, read_sections, survey
 from truckee.core.storage.deadline import CALL_TIMEOUT, OVERDUE
 from truckee.core.tasks import Tasks
 
@@ -46,7 +46,7 @@ class Picker:
 
     k: int
     candidates: list[Copy]
-    _slow: set[bytes] = field(default_factory=set)
+    slow: set[bytes] = field(default_factory=set)
     _good: set[Copy] = field(default_factory=set)
     _done: set[int] = field(default_factory=set)
     _flying: dict[Copy, bool] = field(default_factory=dict)  # is it overdue?
@@ -78,7 +78,13 @@ class Picker:
         """Take note that a copy is slow to come."""
         if copy in self._flying:
             self._flying[copy] = True
-            self._slow.add(copy.server_id)
+            self.slow.add(copy.server_id)
+        return self._next()
+
+    def add(self, copies: Sequence[Copy]) -> list[Copy]:
+        """Take note of copies, of which some may be known."""
+        known = {(copy.server_id, copy.shnum) for copy in self.candidates}
+        self.candidates += [c for c in copies if (c.server_id, c.shnum) not in known]
         return self._next()
 
     @property
@@ -86,9 +92,17 @@ class Picker:
         """Return whether k share numbers are at hand."""
         return len(self._done) >= self.k
 
+    @property
+    def starved(self) -> bool:
+        """Return whether everything that is still to come is overdue, and nobody else to ask."""
+        fresh = {copy.shnum for copy, late in self._flying.items() if not late}
+        return len(self._done | fresh) < self.k
+
     def _next(self) -> list[Copy]:
         coming = {copy.shnum for copy, late in self._flying.items() if not late} - self._done
-        missing = self.k - len(self._done) - len(coming)
+        late = {copy.shnum for copy, late in self._flying.items() if late} - self._done
+        # where some hang others may: ask for as many again
+        missing = self.k - len(self._done) - len(coming) + len(late)
         chosen: list[Copy] = []
         taken = self._done | coming
         for copy in sorted(self.candidates, key=self._rank):
@@ -106,7 +120,7 @@ class Picker:
         return chosen
 
     def _rank(self, copy: Copy) -> tuple[bool, bool, int]:
-        return copy.server_id in self._slow, copy not in self._good, copy.shnum
+        return copy.server_id in self.slow, copy not in self._good, copy.shnum
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,11 +140,16 @@ class _Late:
     copy: Copy
 
 
+@dataclass(frozen=True, slots=True)
+class _More:
+    copies: Sequence[Copy]
+
+
 class _TimeUp:
     pass
 
 
-_Event = _Blocks | _Lost | _Late | _TimeUp
+_Event = _Blocks | _Lost | _Late | _More | _TimeUp
 
 
 class Retrieval:
@@ -155,7 +174,9 @@ class Retrieval:
         place = {server_id: i for i, server_id in enumerate(roster.order)}
         copies = found.copies_of(header)
         copies.sort(key=lambda copy: (copy.shnum, place[copy.server_id]))
-        self._picker = Picker(header.geometry.needed_shares, copies)
+        suspects = {i for i, server in roster.by_id.items() if context.is_suspect(server)}
+        self._picker = Picker(header.geometry.needed_shares, copies, suspects)
+        self._widened = False
 
     @property
     def batch_segments(self) -> int:
@@ -188,30 +209,13 @@ class Retrieval:
         picker, clock = self._picker, self._context.clock
         events: DeferredQueue[_Event] = DeferredQueue()
         got: dict[int, Sequence[bytes]] = {}
-
-        async def ask(copy: Copy) -> None:
-            event: _Event = _Lost(copy, server_gone=False)
-            late = clock.callLater(OVERDUE, events.put, _Late(copy))
-            try:
-                event = _Blocks(copy, await self._blocks(copy, segnums))
-            except CorruptShareError as error:
-                self._condemn(copy, str(error))
-            except ShareChangedError:
-                self._found.copies.pop((copy.server_id, copy.shnum), None)
-            except TruckeeError:
-                event = _Lost(copy, server_gone=True)
-            finally:
-                if late.active():
-                    late.cancel()
-                events.put(event)
-
         time_up = clock.callLater(CALL_TIMEOUT, events.put, _TimeUp())
         async with Tasks() as tasks:
             try:
                 wanted = picker.begin()
                 while not picker.complete:
                     for copy in wanted:
-                        _ = tasks.start(ask(copy))
+                        _ = tasks.start(self._ask(copy, segnums, events))
                     match await events.get():
                         case _Blocks(copy, blocks):
                             got[copy.shnum] = blocks
@@ -220,6 +224,12 @@ class Retrieval:
                             wanted = picker.failed(copy, server_gone=gone)
                         case _Late(copy):
                             wanted = picker.overdue(copy)
+                            self._context.suspect(self._roster.by_id[copy.server_id])
+                            if picker.starved and not self._widened:
+                                self._widened = True
+                                _ = tasks.start(self._widen(events))
+                        case _More(copies):
+                            wanted = picker.add(copies)
                         case _TimeUp():
                             raise NotEnoughSharesError("too few servers sent blocks in time")
             finally:
@@ -227,6 +237,31 @@ class Retrieval:
                     time_up.cancel()
         chosen = sorted(got)[: picker.k]
         return {shnum: got[shnum] for shnum in chosen}
+
+    async def _ask(self, copy: Copy, segnums: range, events: "DeferredQueue[_Event]") -> None:
+        """Put what comes of asking for a copy's blocks on the queue, whatever it is."""
+        event: _Event = _Lost(copy, server_gone=False)
+        late = self._context.clock.callLater(OVERDUE, events.put, _Late(copy))
+        try:
+            event = _Blocks(copy, await self._blocks(copy, segnums))
+        except CorruptShareError as error:
+            self._condemn(copy, str(error))
+        except ShareChangedError:
+            self._found.copies.pop((copy.server_id, copy.shnum), None)
+        except TruckeeError:
+            event = _Lost(copy, server_gone=True)
+        finally:
+            if late.active():
+                late.cancel()
+            events.put(event)
+
+    async def _widen(self, events: "DeferredQueue[_Event]") -> None:
+        """Look for the version on all servers; put each copy on the queue as it is found."""
+
+        def heard(copies: Sequence[Copy]) -> None:
+            events.put(_More([copy for copy in copies if copy.header == self.header]))
+
+        await survey(self._context, self._slot, self._roster, Mode.CHECK, heard)
 
     def _condemn(self, copy: Copy, reason: str) -> None:
         self._found.mark_bad(copy)

@@ -4,7 +4,7 @@ Knows the calls and their time limits; touches servers, worker pool and clock.
 """
 
 import hmac
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 from twisted.internet.defer import DeferredQueue
@@ -46,7 +46,7 @@ PATIENCE = 1.0
 """Seconds after which a silent server no longer keeps others from being asked."""
 
 SUSPECT_TIMEOUT = 2.0
-"""Seconds for a server that let a query run out of time less than a minute ago."""
+"""Seconds for a server that let a call run out of time less than a minute ago."""
 
 _RECORDED = 75  # bytes of a bad share that a later write tests for
 
@@ -77,8 +77,17 @@ def advise(
     _ = context.background.start(tell())
 
 
-async def survey(context: MutableContext, slot: Slot, roster: Roster, mode: Mode) -> Servermap:
-    """Return which versions lie where. An empty map is no error; takes at most 60 s."""
+async def survey(
+    context: MutableContext,
+    slot: Slot,
+    roster: Roster,
+    mode: Mode,
+    heard: Callable[[Sequence[Copy]], None] = lambda _: None,
+) -> Servermap:
+    """Return which versions lie where. An empty map is no error; takes at most 60 s.
+
+    `heard` is told of the good copies as they are found.
+    """
     k, n = context.encoding.needed_shares, context.encoding.total_shares
     machine = Survey(roster.order, mode, k, n)
     events: DeferredQueue[Event | _Heard] = DeferredQueue()
@@ -109,6 +118,7 @@ async def survey(context: MutableContext, slot: Slot, roster: Roster, mode: Mode
                 event = await events.get()
                 if isinstance(event, _Heard):
                     event = await _judge(context, slot, event)
+                    heard(event.copies)
                 wanted = machine.handle(event)
         finally:
             for timer in timers:

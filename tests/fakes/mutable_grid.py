@@ -93,10 +93,16 @@ class Grid:
         return {place: bytes(data) for place, data in self.shares(file).items()}
 
     def restore(self, file: MutableFile, shares: dict[tuple[int, int], bytes]) -> None:
-        """Put the bytes of shares back that still exist."""
+        """Put the bytes of these shares back."""
         for place, data in self.shares(file).items():
             if place in shares:
                 data[:] = shares[place]
+
+    def rewind(self, file: MutableFile, shares: dict[tuple[int, int], bytes]) -> None:
+        """Put the bytes of these shares back and remove all others."""
+        self.restore(file, shares)
+        for server, shnum in self.shares(file).keys() - shares.keys():
+            self.delete(file, server, shnum)
 
 
 def reopened(context: MutableContext, file: MutableFile, *, readonly: bool = False) -> MutableFile:

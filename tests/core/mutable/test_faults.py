@@ -1,0 +1,511 @@
+"""Mutable files over servers that break, hang and lie; clocks are virtual."""
+
+import pytest
+from twisted.internet.defer import Deferred
+
+from tests.fakes.mutable_grid import Grid, key, reopened
+from truckee.core.errors import (
+    NotEnoughServersError,
+    NotEnoughSharesError,
+    TruckeeError,
+    UncoordinatedWriteError,
+    UnrecoverableFileError,
+    UploadUnhappinessError,
+)
+from truckee.core.mutable.file import MutableFile
+from truckee.core.mutable.heads import decode_header
+from truckee.core.storage.faults import Kind, Rule
+
+WRITE = frozenset({"slot_testv_and_readv_and_writev"})
+READ = frozenset({"slot_readv"})
+OLD, NEW = b"old " * 40, b"new contents " * 30
+EXPECTED = (
+    UncoordinatedWriteError,
+    UploadUnhappinessError,
+    NotEnoughServersError,
+    NotEnoughSharesError,
+    UnrecoverableFileError,
+)
+
+
+def made(grid, contents=OLD, *, is_mdmf=False, **encoding):
+    return grid.run(MutableFile.create(grid.process(**encoding), contents, mdmf=is_mdmf))
+
+
+def append(more):
+    return lambda old, first: old if more in old else old + more
+
+
+# the n-th call breaks, for every n until none is reached
+
+
+@pytest.mark.parametrize("kind", list(Kind), ids=lambda k: k.name)
+@pytest.mark.parametrize("is_mdmf", [False, True], ids=["sdmf", "mdmf"])
+def test_creation_survives_or_names_any_one_broken_call(kind, is_mdmf):
+    n = 0
+    while True:
+        n += 1
+        grid = Grid()
+        rule = grid.faults.add(Rule(kind, n))
+        try:
+            file = grid.run(MutableFile.create(grid.process(), OLD, mdmf=is_mdmf), 200)
+        except EXPECTED:
+            file = None
+        if not rule.reached:
+            break
+        if file is not None:
+            assert grid.run(reopened(grid.process(), file).download(), 200) == OLD
+    assert n > 10
+
+
+@pytest.mark.parametrize("kind", list(Kind), ids=lambda k: k.name)
+@pytest.mark.parametrize("is_mdmf", [False, True], ids=["sdmf", "mdmf"])
+def test_reading_survives_any_one_broken_call(kind, is_mdmf):
+    contents = OLD * 100
+    grid = Grid()
+    file = made(grid, contents, is_mdmf=is_mdmf)
+    n = 0
+    while True:
+        n += 1
+        grid.faults.rules.clear()
+        rule = grid.faults.add(Rule(kind, n, bit=8 * 700 * n))
+        reader = reopened(grid.process(), file, readonly=True)
+        assert grid.run(reader.download(), 200) == contents
+        if not rule.reached:
+            break
+    assert n > 8
+
+
+@pytest.mark.parametrize("kind", list(Kind), ids=lambda k: k.name)
+@pytest.mark.parametrize("is_mdmf", [False, True], ids=["sdmf", "mdmf"])
+def test_a_modification_under_any_one_broken_call_leaves_old_or_new(kind, is_mdmf):
+    grid = Grid()
+    file = made(grid, is_mdmf=is_mdmf)
+    before = grid.snapshot(file)
+    n = 0
+    while True:
+        n += 1
+        grid.rewind(file, before)
+        grid.faults.rules.clear()
+        rule = grid.faults.add(Rule(kind, n))
+        writer = reopened(grid.process(), file)
+        try:
+            grid.run(writer.modify(append(b"more")), 400)
+            allowed = {OLD + b"more"}
+        except EXPECTED:
+            allowed = {OLD, OLD + b"more"}
+        grid.faults.rules.clear()
+        assert grid.run(reopened(grid.process(), file).download(), 200) in allowed
+        if not rule.reached:
+            break
+    assert n > 20
+
+
+@pytest.mark.parametrize("kind", list(Kind), ids=lambda k: k.name)
+def test_an_overwrite_under_servers_that_break_for_good_leaves_old_or_new(kind):
+    grid = Grid()
+    file = made(grid)
+    before = grid.snapshot(file)
+    n = 0
+    while True:
+        n += 1
+        grid.rewind(file, before)
+        grid.faults.rules.clear()
+        rule = grid.faults.add(Rule(kind, n, forever=True, server=grid.servers[n % 10]))
+        try:
+            grid.run(reopened(grid.process(), file).overwrite(NEW), 400)
+            allowed = {NEW}
+        except EXPECTED:
+            allowed = {OLD, NEW}
+        grid.faults.rules.clear()
+        assert grid.run(reopened(grid.process(), file).download(), 200) in allowed
+        if not rule.reached:
+            break
+    assert n > 2
+
+
+def test_when_all_servers_fail_every_call_says_so_by_name():
+    grid = Grid()
+    file = made(grid)
+    grid.faults.add(Rule(Kind.ERROR, forever=True))
+    again = reopened(grid.process(), file)
+    for attempt in (again.download(), again.overwrite(NEW), again.modify(append(b"x"))):
+        with pytest.raises(UnrecoverableFileError):
+            grid.run(attempt, 100)
+    with pytest.raises((UploadUnhappinessError, NotEnoughServersError)):
+        grid.run(MutableFile.create(grid.process(), NEW, mdmf=False), 100)
+
+
+# hung servers
+
+
+def hang(grid, servers):
+    return [grid.faults.add(Rule(Kind.HANG, server=s, forever=True)) for s in servers]
+
+
+@pytest.mark.parametrize("is_mdmf", [False, True], ids=["sdmf", "mdmf"])
+def test_three_good_servers_of_ten_are_enough_while_seven_hang(is_mdmf):
+    contents = OLD * 100
+    grid = Grid()
+    file = made(grid, contents, is_mdmf=is_mdmf)
+    for first in range(10):
+        grid.faults.rules.clear()
+        hang(grid, [grid.servers[(first + i) % 10] for i in range(7)])
+        start = grid.clock.seconds()
+        assert grid.run(reopened(grid.process(), file).download(), 60) == contents
+        assert grid.clock.seconds() - start <= 20
+
+
+def test_two_good_servers_of_ten_read_on_when_a_third_comes_back():
+    grid = Grid()
+    file = made(grid, OLD * 100)
+    for first in range(10):
+        grid.faults.rules.clear()
+        hung = [grid.servers[(first + i) % 10] for i in range(8)]
+        hang(grid, hung[:7])
+        grid.faults.add(Rule(Kind.LATE, server=hung[7], seconds=12.0, forever=True))
+        assert grid.run(reopened(grid.process(), file).download(), 60) == OLD * 100
+
+
+def test_servers_that_hang_on_block_reads_are_replaced_after_ten_seconds():
+    grid = Grid()
+    file = made(grid, OLD * 1000)
+    for victims in ([0], [0, 1, 2], [3, 4, 5, 6, 7, 8, 9], [0, 1, 2, 3, 4, 5, 6]):
+        grid.faults.rules.clear()
+        for i in victims:
+            grid.faults.add(Rule(Kind.HANG, 2, READ, grid.servers[i], forever=True))
+        start = grid.clock.seconds()
+        assert grid.run(reopened(grid.process(), file).download(), 60) == OLD * 1000
+        assert grid.clock.seconds() - start <= 40
+
+
+def test_reading_ends_within_its_time_when_too_many_servers_hang_on_blocks():
+    grid = Grid()
+    file = made(grid, OLD * 1000)
+    for server in grid.servers[:8]:
+        grid.faults.add(Rule(Kind.HANG, 2, READ, server, forever=True))
+    d = Deferred.fromCoroutine(reopened(grid.process(), file).download())
+    failures = []
+    d.addErrback(failures.append)
+    for _ in range(280):
+        grid.clock.advance(0.5)
+    assert failures[0].check(NotEnoughSharesError, UnrecoverableFileError)
+
+
+def test_one_hung_server_costs_fifteen_seconds_once_then_two():
+    grid = Grid()
+    file = made(grid)
+    context = grid.process()
+    hang(grid, grid.servers[:1])
+    took = []
+    for i in range(3):
+        start = grid.clock.seconds()
+        grid.run(reopened(context, file).modify(append(b"%d" % i)), 100)
+        took.append(grid.clock.seconds() - start)
+    assert took[0] <= 15.5
+    assert max(took[1:]) <= 2.5
+    start = grid.clock.seconds()
+    grid.run(MutableFile.create(context, b"", mdmf=False), 100)
+    assert grid.clock.seconds() == start
+    assert grid.run(reopened(context, file).download(), 100) == OLD + b"012"
+
+
+def test_one_hung_server_delays_no_reader_that_has_others_to_ask():
+    grid = Grid()
+    file = made(grid)
+    for i in range(10):
+        grid.faults.rules.clear()
+        hang(grid, grid.servers[i : i + 1])
+        start = grid.clock.seconds()
+        assert grid.run(reopened(grid.process(), file).download(), 100) == OLD
+        assert grid.clock.seconds() - start <= 1.5
+
+
+def test_a_server_that_hangs_on_the_write_is_given_up_after_a_minute():
+    grid = Grid()
+    file = made(grid)
+    grid.faults.add(Rule(Kind.HANG, 1, WRITE, grid.servers[3], forever=True))
+    start = grid.clock.seconds()
+    grid.run(reopened(grid.process(), file).overwrite(NEW), 100)
+    assert 59 <= grid.clock.seconds() - start <= 61
+    assert grid.run(reopened(grid.process(), file).download()) == NEW
+
+
+# other writers
+
+
+def impatient():
+    """Return back-off functions of two processes that do not wait for each other."""
+    return (lambda mean, _: mean * 0.9), (lambda mean, _: mean * 1.3)
+
+
+@pytest.mark.parametrize("is_mdmf", [False, True], ids=["sdmf", "mdmf"])
+def test_two_processes_that_edit_at_once_converge_with_both_edits(is_mdmf):
+    grid = Grid()
+    file = made(grid, is_mdmf=is_mdmf)
+    one, two = (reopened(grid.process(normal=f), file) for f in impatient())
+    for rule_at in range(1, 24, 3):
+        word_one, word_two = b"<one %d>" % rule_at, b"<two %d>" % rule_at
+        grid.faults.rules.clear()
+        grid.faults.add(Rule(Kind.LATE, rule_at, seconds=0.4, forever=True))
+        first = Deferred.fromCoroutine(one.modify(append(word_one)))
+        second = Deferred.fromCoroutine(two.modify(append(word_two)))
+        for _ in range(600):
+            grid.clock.advance(0.1)
+        assert first.called
+        assert second.called
+        outcomes = []
+        first.addBoth(outcomes.append)
+        second.addBoth(outcomes.append)
+        assert outcomes == [None, None]
+        grid.faults.rules.clear()
+        contents = grid.run(reopened(grid.process(), file).download())
+        assert contents.count(word_one) == contents.count(word_two) == 1
+
+
+def test_edits_of_one_process_queue_up_without_collision():
+    grid = Grid()
+    context = grid.process()
+    file = made(grid)
+    grid.faults.add(Rule(Kind.LATE, 1, seconds=0.1, forever=True))
+    files = [reopened(context, file) for _ in range(5)]
+    running = [Deferred.fromCoroutine(f.modify(append(b"<%d>" % i))) for i, f in enumerate(files)]
+    for _ in range(100):
+        grid.clock.advance(0.1)
+    assert all(d.called for d in running)
+    grid.faults.rules.clear()
+    assert grid.run(file.download()) == OLD + b"<0><1><2><3><4>"
+    assert grid.run(file.best_version()).seqnum == 6
+    assert len(context.locks) == 0
+
+
+def intruder(grid, file, contents):
+    """Return a wrapper that lets another process write once, right before the next write."""
+    done = []
+
+    class Server:
+        def __init__(self, server):
+            self._server = server
+
+        def __getattr__(self, name):
+            return getattr(self._server, name)
+
+        async def slot_testv_and_readv_and_writev(self, *args):
+            if not done:
+                done.append(True)
+                await reopened(grid.process(), file).overwrite(contents)
+            return await self._server.slot_testv_and_readv_and_writev(*args)
+
+    return [Server(server) for server in grid.servers]
+
+
+def test_a_write_between_map_and_publish_is_noticed_and_merged_by_modify():
+    for is_mdmf in (False, True):
+        grid = Grid()
+        file = made(grid, is_mdmf=is_mdmf)
+        context = grid.process()
+        servers = intruder(grid, file, b"theirs")
+        context.servers = lambda s=servers: s
+        grid.run(reopened(context, file).modify(append(b"mine")), 60)
+        assert grid.run(file.download()) == b"theirsmine"
+
+
+def test_a_write_between_map_and_publish_stops_an_overwrite():
+    grid = Grid()
+    file = made(grid)
+    context = grid.process()
+    servers = intruder(grid, file, b"theirs")
+    context.servers = lambda: servers
+    with pytest.raises(UncoordinatedWriteError):
+        grid.run(reopened(context, file).overwrite(b"mine"))
+    assert grid.run(file.download()) == b"theirs"
+
+
+def test_four_collisions_are_enough():
+    grid = Grid()
+    file = made(grid)
+    calls = []
+
+    def modifier(old, first):
+        calls.append(first)
+        grid.run(reopened(grid.process(), file).overwrite(b"theirs %d" % len(calls)))
+        return b"mine"
+
+    start = grid.clock.seconds()
+    with pytest.raises(UncoordinatedWriteError):
+        grid.run(file.modify(modifier), 100)
+    assert calls == [True, False, False, False]
+    assert 29 <= grid.clock.seconds() - start <= 32  # 2.7 + 7.4 + 20
+    assert grid.run(reopened(grid.process(), file).download()) == b"theirs 4"
+
+
+def test_a_change_that_is_there_already_is_published_again_after_a_collision():
+    grid = Grid()
+    file = made(grid)
+    seen = []
+
+    def modifier(old, first):
+        if not seen:
+            grid.run(reopened(grid.process(), file).overwrite(b"wanted"))
+        seen.append(old)
+        return b"wanted"
+
+    grid.run(file.modify(modifier), 30)
+    assert seen == [OLD, b"wanted"]
+    version = grid.run(file.best_version())
+    assert version.seqnum == 3
+    assert grid.run(file.download()) == b"wanted"
+
+
+# shares where nobody expects them, copies, and crafted ones (grid.md, fault tests, row 19)
+
+
+def copy_share(grid, file, source, target):
+    """Put a copy of one server's share on another server, under that one's write enabler."""
+    si = file.cap.storage_index
+    (server, shnum), other = source, grid.stores[target].shares[file.cap.storage_index]
+    template = next(iter(other.values()))
+    share = type(template)(
+        template.kind,
+        bytearray(grid.stores[server].shares[si][shnum].data),
+        template.write_enabler,
+        dict(template.leases),
+    )
+    other[shnum] = share
+
+
+def test_all_copies_of_a_share_are_updated():
+    grid = Grid()
+    file = made(grid)
+    places = sorted(grid.shares(file))
+    for server, shnum in places[:3]:
+        copy_share(grid, file, (server, shnum), (server + 5) % 10)
+    grid.run(reopened(grid.process(), file).overwrite(NEW))
+    shares = grid.shares(file)
+    assert len(shares) == 13
+    assert {decode_header(bytes(raw))[0].seqnum for raw in shares.values()} == {2}
+
+
+def test_a_share_that_appears_after_the_map_is_evidence_of_another_writer():
+    grid = Grid()
+    file = made(grid)
+    context = grid.process()
+    server, shnum = sorted(grid.shares(file))[0]
+
+    def modifier(old, first):
+        if first:
+            copy_share(grid, file, (server, shnum), (server + 5) % 10)
+        return old + b"x"
+
+    grid.run(reopened(context, file).modify(modifier), 30)
+    assert {decode_header(bytes(raw))[0].seqnum for raw in grid.shares(file).values()} == {3}
+
+
+def test_broken_servers_are_passed_over_and_the_write_succeeds_elsewhere():
+    for broken in ([0], [0, 1, 2], [0, 2, 4, 6, 8, 10, 12, 14]):
+        grid = Grid(20)
+        for i in broken:
+            grid.faults.add(Rule(Kind.ERROR, 1, WRITE, grid.servers[i], forever=True))
+        file = grid.run(MutableFile.create(grid.process(), OLD, mdmf=False))
+        assert grid.run(reopened(grid.process(), file).download()) == OLD
+        grid.run(reopened(grid.process(), file).overwrite(NEW))
+        assert grid.run(reopened(grid.process(), file).download()) == NEW
+
+
+def test_full_and_readonly_servers_are_passed_over():
+    for attribute in ("full", "readonly"):
+        grid = Grid(12)
+        for server in grid.servers[:5]:
+            setattr(server, attribute, True)
+        file = grid.run(MutableFile.create(grid.process(), OLD, mdmf=False))
+        assert grid.run(reopened(grid.process(), file).download()) == OLD
+
+
+def test_a_server_with_another_write_enabler_counts_as_one_that_refuses():
+    grid = Grid()
+    file = made(grid)
+    for store in grid.stores[:3]:
+        for share in store.shares[file.cap.storage_index].values():
+            share.write_enabler = b"?" * 32
+    grid.run(file.overwrite(NEW))
+    assert grid.run(reopened(grid.process(), file).download()) == NEW
+    for store in grid.stores[3:6]:
+        for share in store.shares[file.cap.storage_index].values():
+            share.write_enabler = b"?" * 32
+    with pytest.raises(UploadUnhappinessError):
+        grid.run(file.overwrite(b"third"))
+
+
+def test_an_older_version_on_some_servers_is_never_mixed_in_and_is_replaced():
+    grid = Grid()
+    file = made(grid)
+    before = grid.snapshot(file)
+    grid.run(file.overwrite(NEW))
+    places = sorted(before)
+    for stale in range(8):
+        grid.restore(file, {place: before[place] for place in places[:stale]})
+        assert grid.run(reopened(grid.process(), file).download()) == NEW
+    grid.restore(file, before)
+    assert grid.run(reopened(grid.process(), file).download()) == OLD
+    grid.restore(file, {place: before[place] for place in places})
+    grid.run(reopened(grid.process(), file).modify(append(b"+")))
+    seqnums = {decode_header(bytes(raw))[0].seqnum for raw in grid.shares(file).values()}
+    assert seqnums == {2}
+
+
+def test_a_newer_version_with_too_few_shares_gives_its_number_to_nobody():
+    grid = Grid()
+    file = made(grid)
+    before = grid.snapshot(file)
+    grid.run(file.overwrite(NEW))
+    newer = sorted(before)[:2]
+    grid.restore(file, {p: raw for p, raw in before.items() if p not in newer})
+    writer = reopened(grid.process(), file)
+    assert grid.run(writer.download()) == OLD
+    grid.run(writer.modify(append(b"+")))
+    assert grid.run(writer.best_version()).seqnum == 3
+    assert grid.run(writer.download()) == OLD + b"+"
+
+
+def test_surplus_share_numbers_of_an_older_version_are_removed():
+    grid = Grid()
+    wide = grid.run(MutableFile.create(grid.process(2, 2, 10), OLD, mdmf=False, keypair=key(0)))
+    wide_shares = grid.snapshot(wide)
+    for store in grid.stores:
+        store.shares.clear()
+    narrow = grid.run(MutableFile.create(grid.process(2, 2, 4), OLD, mdmf=False, keypair=key(0)))
+    grid.run(narrow.overwrite(NEW))
+    holder = {shnum: server for server, shnum in grid.shares(narrow)}
+    si = narrow.cap.storage_index
+    for (_, shnum), raw in wide_shares.items():
+        if shnum >= 4:  # beside the narrow ones, where their write enablers are
+            slot = grid.stores[holder[shnum % 4]].shares[si]
+            template = slot[shnum % 4]
+            slot[shnum] = type(template)(
+                template.kind, bytearray(raw), template.write_enabler, dict(template.leases)
+            )
+    grid.run(reopened(grid.process(), narrow).overwrite(b"third"))
+    assert sorted(shnum for _, shnum in grid.shares(narrow)) == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("is_mdmf", [False, True], ids=["sdmf", "mdmf"])
+def test_bad_shares_are_reported_and_replaced_by_the_next_write(is_mdmf):
+    grid = Grid()
+    file = made(grid, is_mdmf=is_mdmf)
+    places = sorted(grid.shares(file))
+    for place, damage in zip(places, (b"\xff", b"", b"\x00" * 300, b"\x01" * 30), strict=False):
+        grid.shares(file)[place][:] = damage
+    writer = reopened(grid.process(), file)
+    grid.run(writer.overwrite(NEW))
+    assert sum(len(store.advisories) for store in grid.stores) == 4
+    shares = grid.shares(file)
+    assert len(shares) == 10
+    assert {decode_header(bytes(raw))[0].seqnum for raw in shares.values()} == {2}
+
+
+def test_every_error_reaches_the_caller_as_one_of_ours():
+    grid = Grid()
+    file = made(grid)
+    grid.faults.add(Rule(Kind.ERROR, forever=True, calls=READ, error=lambda: TruckeeError("odd")))
+    with pytest.raises(UnrecoverableFileError):
+        grid.run(reopened(grid.process(), file).download())
