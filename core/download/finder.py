@@ -42,12 +42,19 @@ class Query:
 
 
 @dataclass(frozen=True, slots=True)
+class HandOver:
+    """Hand over the shares of the server at this place; hunger that this wakes is a new one."""
+
+    place: int
+
+
+@dataclass(frozen=True, slots=True)
 class NoMore:
     """Every server has been asked and nothing is pending."""
 
 
 Event = Hungry | Answered | Late
-Action = Query | NoMore
+Action = Query | HandOver | NoMore
 
 
 @dataclass(slots=True)
@@ -67,7 +74,8 @@ class Finder:
         return self._next >= self.servers and not self._waiting and not self._late
 
     def handle(self, event: Event) -> list[Action]:
-        """Take one event; return what to do next."""
+        """Take one event; return what to do next, in this order."""
+        actions: list[Action] = []
         match event:
             case Hungry():
                 self._hungry = True
@@ -76,18 +84,18 @@ class Finder:
                 self._late.discard(place)
                 if shares:
                     self._hungry = False
+                    actions.append(HandOver(place))
             case Late(place):
                 if place in self._waiting:
                     self._waiting.discard(place)
                     self._late.add(place)
-        return self._more()
+        self._more(actions)
+        return actions
 
-    def _more(self) -> list[Action]:
-        actions: list[Action] = []
+    def _more(self, actions: list[Action]) -> None:
         while self._hungry and self._next < self.servers and len(self._waiting) < self.limit:
             self._waiting.add(self._next)
             actions.append(Query(self._next))
             self._next += 1
         if self.finished:
             actions.append(NoMore())
-        return actions

@@ -45,7 +45,10 @@ class Flow:
 
     async def wait(self, d: "Deferred[T]") -> T:
         """Return what `d` gives; raise DownloadStopped, and cancel `d`, when told to stop."""
-        self.check()
+        if self._stopped:
+            _ = d.addErrback(lambda _: None)
+            d.cancel()
+            self.check()
         self._current = d  # type: ignore[assignment]  # it is only ever cancelled
         try:
             return await d

@@ -11,7 +11,16 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
-from truckee.core.download.finder import Answered, Event, Finder, Hungry, Late, NoMore, Query
+from truckee.core.download.finder import (
+    Answered,
+    Event,
+    Finder,
+    HandOver,
+    Hungry,
+    Late,
+    NoMore,
+    Query,
+)
 from truckee.core.download.status import ReaderStatus
 from truckee.core.errors import StorageError
 from truckee.core.storage.api import ShareReader, StorageServer
@@ -50,6 +59,7 @@ class Search:
         self._exhausted = exhausted
         self._finder = Finder(len(servers))
         self._events: deque[Event] = deque()
+        self._answers: dict[int, tuple[Mapping[int, ShareReader], float]] = {}
         self._busy = False
         self.birth = birth
 
@@ -74,6 +84,9 @@ class Search:
                     match action:
                         case Query(place):
                             _ = self._tasks.start(self._query(place))
+                        case HandOver(place):
+                            shares, elapsed = self._answers.pop(place)
+                            self._found(self._servers[place], shares, elapsed)
                         case NoMore():
                             self._exhausted()
         finally:
@@ -101,7 +114,7 @@ class Search:
         elapsed = self._clock.seconds() - started
         self._status.note(self._clock.seconds(), "query", f"{len(shares)} shares")
         if shares:
-            self._found(server, shares, elapsed)
+            self._answers[place] = (shares, elapsed)
         self._post(Answered(place, len(shares)))
 
     def _is_shnum(self, number: object) -> bool:
