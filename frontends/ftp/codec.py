@@ -142,7 +142,7 @@ class Reply:
         if len(lines) == 1:
             text = f"{self.code} {lines[0]}\r\n"
         else:
-            inner = "".join(f" {line.lstrip(' ')}\r\n" for line in lines[1:-1])
+            inner = "".join(f" {line}\r\n" for line in lines[1:-1])
             text = f"{self.code}-{lines[0]}\r\n{inner}{self.code} {lines[-1]}\r\n"
         return text.encode("utf-8", "replace")
 

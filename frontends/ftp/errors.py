@@ -104,7 +104,9 @@ def reply_for(
     for kind in type(error).__mro__:
         if kind in REPLIES:
             code, text = REPLIES[kind]
-            return (451 if started and code == 450 else code), text
+            if started and isinstance(error, e.DownloadError) and code == 450:
+                code = 451
+            return code, text
     incident = number()
     _log.failure("internal error {incident}", incident=incident)
     return 451, f"internal error, id {incident}"

@@ -268,23 +268,26 @@ class FTPProtocol(Protocol):
 
     def _pump(self) -> None:
         """Serve commands until one has to wait, or the time slice is over."""
+        self._fill()
+        self._serve_urgent()
         if self._pumping or self._pump_later is not None:
-            self._fill()
-            self._serve_urgent()
             return
         self._pumping = True
         end = self._reactor.seconds() + _SLICE
         try:
-            self._fill()
-            while self._queue and self._running is None and self._writable and not self._closing:
+            while self._ready():
                 self._start(self._queue.popleft())
                 self._fill()
-                if self._queue and self._reactor.seconds() > end:
+                self._serve_urgent()  # an ABOR may end what has just begun
+                if self._ready() and self._reactor.seconds() > end:
                     self._pump_later = self._reactor.callLater(0, self._pump_again)
                     break
-            self._serve_urgent()
         finally:
             self._pumping = False
+
+    def _ready(self) -> bool:
+        waiting = bool(self._queue) and self._running is None
+        return waiting and self._writable and not self._closing
 
     def _pump_again(self) -> None:
         self._pump_later = None

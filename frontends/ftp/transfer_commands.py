@@ -124,7 +124,7 @@ async def _send_listing(
 async def retr(s: Session, transfer: Transfer, arg: bytes) -> Reply:
     """RETR."""
     path, offset = s.path(arg), s.rest
-    handle = await transfer.unless_aborted(s.vfs.open_read(path), ReadHandle.close)
+    handle = await transfer.unless_aborted(s.vfs.open_read(path), _close)
     try:
         if offset > handle.size:
             raise Refused(554, "REST is beyond the end of the file")
@@ -173,7 +173,7 @@ async def _upload(
     opened = s.vfs.open_write(
         path, truncate=how != "append" and not offset, create=True, append=how == "append"
     )
-    handle = await transfer.unless_aborted(opened, WriteHandle.abandon)
+    handle = await transfer.unless_aborted(opened, _abandon)
     try:
         if how == "append":
             offset = handle.size
@@ -193,6 +193,14 @@ async def _upload(
     finally:
         handle.abandon()
     return reply(226, f"stored, {came} bytes came")
+
+
+def _close(handle: ReadHandle) -> None:
+    handle.close()
+
+
+def _abandon(handle: WriteHandle) -> None:
+    handle.abandon()
 
 
 async def _keep_first(transfer: Transfer, handle: WriteHandle, offset: int) -> None:

@@ -12,12 +12,16 @@ from tests.fakes.fake_vfs import FakePortal, FakeSession, fake_checker
 from truckee.frontends.ftp.service import FTPServer
 from truckee.frontends.ftp.settings import FTPSettings
 
+WIRES: list["Wire"] = []
+"""Every transport made, so that a test can end them all."""
+
 
 class Wire:
     """A transport that keeps what is written; `limit` makes it full like a socket nobody reads."""
 
     def __init__(self, reactor, peer="127.0.0.1", local="127.0.0.1") -> None:
         kind = IPv6Address if ":" in peer else IPv4Address
+        WIRES.append(self)
         self.reactor = reactor
         self.peer, self.local = kind("TCP", peer, 40000), kind("TCP", local, 8021)
         self.out = b""
@@ -203,7 +207,7 @@ class Client:
         return self.join(peer)
 
     def join(self, peer="127.0.0.1") -> Wire | None:
-        port, factory, _, _ = self.server.reactor.tcpServers[-1]
+        _port, factory, _, _ = self.server.reactor.tcpServers[-1]
         protocol = factory.buildProtocol(IPv4Address("TCP", peer, 40001))
         if protocol is None:
             return None
