@@ -18,7 +18,7 @@ PIECE = 1024 * 1024
 class BufferSource:
     """Fixed contents of a buffer; the buffer must be frozen from before until after."""
 
-    private_source = True
+    is_private = True
     """Nobody else can write here, so the bytes need not be hashed again as they go out."""
 
     def __init__(self, buffer: WriteBuffer) -> None:
