@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from math import isqrt
 from typing import Any, Protocol
 
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
@@ -82,7 +82,7 @@ class Monitor:
     def when_done(self) -> Deferred[Any]:
         """Return a Deferred that fires with the final status, or with what went wrong."""
         if self._finished:
-            return succeed(self._ended or self.status)
+            return succeed(self.status) if self._ended is None else fail(self._ended)
         d: Deferred[Any] = Deferred(self._waiting.remove)
         self._waiting.append(d)
         return d

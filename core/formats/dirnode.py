@@ -40,6 +40,7 @@ _SALT = 16
 _MAC = 32
 _IPAD = bytes(0x36 for _ in range(16))
 _OPAD = bytes(0x5C for _ in range(16))
+_DECODER = json.JSONDecoder()
 _NESTING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?|[\[{]|[\]}]', re.DOTALL)
 
 
@@ -123,7 +124,7 @@ def parse_metadata(raw: bytes) -> Metadata:
     if len(raw) > MAX_METADATA or _too_deep(raw):
         raise DirectoryFormatError("metadata is too long or too deep")
     try:
-        value = json.loads(raw.decode("utf-8"))
+        value = _parse_json(raw.decode("utf-8"))
     except ValueError:  # bad UTF-8, bad JSON, a number of too many digits
         raise DirectoryFormatError("metadata is not JSON") from None
     if not isinstance(value, dict):
@@ -161,6 +162,15 @@ def update_metadata(old: Metadata | None, new: Mapping[str, Any] | None, now: fl
     return result
 
 
+def _parse_json(text: str) -> Any:  # noqa: ANN401 - what JSON may be
+    """Like `json.loads`, in half the time for what has no space around it."""
+    try:
+        value, end = _DECODER.raw_decode(text)
+    except ValueError:
+        return json.loads(text)
+    return value if end == len(text) else json.loads(text)
+
+
 def _too_deep(raw: bytes) -> bool:
     if raw.count(b"{") + raw.count(b"[") <= MAX_DEPTH:
         return False
@@ -181,12 +191,15 @@ def _too_deep(raw: bytes) -> bool:
 class Entry:
     """One stored entry: its bytes, and its name where it has a lawful one."""
 
-    __slots__ = ("_body", "name", "raw")
+    __slots__ = ("_rest", "name", "raw")
 
-    def __init__(self, raw: bytes, body: int, name: str | None) -> None:
-        """Take the whole netstring, the offset of its contents, and the normalised name."""
+    def __init__(self, raw: bytes, rest: int, name: str | None) -> None:
+        """Take the whole netstring, the offset of what follows the name, and the normalised name.
+
+        The offset is 0 where not even the name has its frame.
+        """
         self.raw = raw
-        self._body = body
+        self._rest = rest
         self.name = name
 
     def fields(self) -> tuple[bytes, bytes, bytes]:
@@ -194,12 +207,14 @@ class Entry:
 
         What follows the four fields is ignored, as the peer does.
         """
-        raw, end = self.raw, len(self.raw) - 1
-        stop = _frame(raw, self._body, end)[1]
+        raw, end, position = self.raw, len(self.raw) - 1, self._rest
+        if not position:
+            raise DirectoryFormatError("an entry has too few fields")
         found = []
         for _ in range(3):
-            start, stop = _frame(raw, stop + 1, end)
+            start, stop = _frame(raw, position, end)
             found.append(raw[start:stop])
+            position = stop + 1
         return found[0], found[1], found[2]
 
 
@@ -218,18 +233,22 @@ def split(packed: bytes) -> list[Entry]:
         if len(entries) >= MAX_ENTRIES:
             raise DirectoryFormatError("the directory has too many entries")
         raw = packed[position : stop + 1]
-        entries.append(Entry(raw, start - position, _name_of(packed, start, stop)))
+        try:
+            first, last = _frame(packed, start, stop)
+        except DirectoryFormatError:
+            entries.append(Entry(raw, 0, None))
+        else:
+            entries.append(Entry(raw, last + 1 - position, _name(packed[first:last])))
         position = stop + 1
     return entries
 
 
-def _name_of(packed: bytes, start: int, end: int) -> str | None:
+def _name(raw: bytes) -> str | None:
+    if len(raw) > MAX_NAME:
+        return None
     try:
-        first, stop = _frame(packed, start, end)
-        if stop - first > MAX_NAME:
-            return None
-        return normalize(packed[first:stop].decode("utf-8"))
-    except (DirectoryFormatError, UnicodeDecodeError):
+        return normalize(raw.decode("utf-8"))
+    except UnicodeDecodeError:
         return None
 
 
@@ -353,9 +372,10 @@ class Packer:
         if write and self._writekey is not None:
             field = encrypt_write_cap(write, self._writekey)
         fields = (name.encode("utf-8"), read, field, pack_metadata(metadata))
-        body = b"".join(b"%d:%b," % (len(value), value) for value in fields)
+        framed = [b"%d:%b," % (len(value), value) for value in fields]
+        body = b"".join(framed)
         head = b"%d:" % len(body)
-        return Entry(b"%b%b," % (head, body), len(head), name)
+        return Entry(b"%b%b," % (head, body), len(head) + len(framed[0]), name)
 
 
 def check_linkable(target: Target, *, deep_immutable: bool) -> None:
