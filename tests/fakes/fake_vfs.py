@@ -3,6 +3,7 @@
 Uploads appear on commit only. Calls can be held up or made to fail by name.
 """
 
+import zlib
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 
@@ -15,10 +16,14 @@ from truckee.frontends.vfs.paths import Path
 BATCH = 200
 
 
+def unique_of(name: str) -> str:
+    return f"{zlib.crc32(name.encode(errors='replace')):08x}"
+
+
 def attributes_of(content: object, mtime: int = 0, name: str = "") -> Attributes:
     if isinstance(content, dict):
-        return Attributes("dir", 0, mtime, 0o777, True, f"d{name}")
-    return Attributes("file", len(content), mtime, 0o666, True, f"f{name}")
+        return Attributes("dir", 0, mtime, 0o777, True, unique_of(name))
+    return Attributes("file", len(content), mtime, 0o666, True, unique_of(name))
 
 
 @dataclass
