@@ -8,7 +8,7 @@ answer as a wrong password. What goes wrong unexpectedly is a TemporaryLoginErro
 
 import hmac
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, date, datetime
 from typing import Protocol
 
@@ -19,8 +19,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
-from zope.interface import implementer, providedBy
-from zope.interface.interface import InterfaceClass
+from zope.interface import Interface, implementer, providedBy
 
 from truckee.auth.accounts import (
     Account,
@@ -184,7 +183,10 @@ class AnonymousChecker:
 class Checker(Protocol):
     """One of the checkers above."""
 
-    credentialInterfaces: tuple[InterfaceClass, ...]
+    @property
+    def credentialInterfaces(self) -> Sequence[type[Interface]]:
+        """The kinds of credentials it takes."""
+        ...
 
     def requestAvatarId(self, credentials: object) -> Deferred[FTPAvatarID]:
         """Return the avatar id or fail."""

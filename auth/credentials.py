@@ -2,8 +2,8 @@
 
 Knows twisted.cred's interfaces; touches nothing. A frontend makes a `PasswordLogin` (or an
 `AnonymousLogin`) that also says where the attempt comes from and by which protocol: options of an
-account and the throttle need both. twisted's own ``UsernamePassword`` is taken, too, as an attempt
-from nowhere by no protocol.
+account and the throttle need both. Other credentials are taken, too: their attributes ``peer`` (an
+address) and ``protocol`` are looked at; without them the attempt is from nowhere by no protocol.
 """
 
 import unicodedata
@@ -56,5 +56,9 @@ def normalised(credentials: object) -> PasswordLogin:
     """Return the login with name in NFC and password in bytes, whatever class brought it."""
     if isinstance(credentials, PasswordLogin):
         return credentials
-    username = getattr(credentials, "username", "")
-    return PasswordLogin(username, getattr(credentials, "password", b""))
+    return PasswordLogin(
+        getattr(credentials, "username", ""),
+        getattr(credentials, "password", b""),
+        str(getattr(credentials, "peer", "")),
+        str(getattr(credentials, "protocol", "")),
+    )

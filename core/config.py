@@ -10,6 +10,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal, TypeVar
 
 from truckee.core import ini
 from truckee.core.errors import ConfigError, TruckeeError
@@ -19,6 +20,7 @@ NAME = "truckee.cfg"
 TAHOE_NAME = "tahoe.cfg"
 DEFAULT_FTP_ENDPOINT = "tcp:8021:interface=127.0.0.1"
 
+C = TypeVar("C", bound=str)
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 _COMMON = frozenset(
@@ -98,8 +100,8 @@ class FtpConfig:
     enabled: bool = True
     ports: tuple[str, ...] = (DEFAULT_FTP_ENDPOINT,)
     ports_given: bool = False
-    accounts_plaintext: str = "warn"
-    accounts_permissions: str = "refuse"
+    accounts_plaintext: Literal["allow", "warn", "refuse"] = "warn"
+    accounts_permissions: Literal["refuse", "warn"] = "refuse"
     anonymous_rootcap: DirectoryCap | None = field(default=None, repr=False)
     uri_paths: bool = False
     rmdir_nonempty: bool = False
@@ -117,6 +119,7 @@ class FtpConfig:
     active_mode: bool = True
     idle_timeout: float = 300.0
     data_timeout: float = 60.0
+    tls: str = "auto"
     insecure_plaintext: bool = False
     log_paths: bool = False
 
@@ -193,8 +196,6 @@ def _ftp(reader: "_Reader", private: Path) -> FtpConfig:
     s = "ftpd"
     accounts = "accounts.file"
     reader.choice(s, "commit_mode", ("wait",), "wait")
-    reader.choice(s, "tls", ("auto", "off"), "auto")  # TLS itself comes with a later release
-    refuse = ("refuse", "warn")
     return FtpConfig(
         accounts_file=reader.path(s, accounts, "")
         if reader.has(s, accounts)
@@ -202,8 +203,12 @@ def _ftp(reader: "_Reader", private: Path) -> FtpConfig:
         enabled=reader.flag(s, "enabled", False),
         ports=reader.words(s, "port", (DEFAULT_FTP_ENDPOINT,)),
         ports_given=reader.has(s, "port"),
-        accounts_plaintext=reader.choice(s, "accounts.plaintext", ("allow", *refuse), "warn"),
-        accounts_permissions=reader.choice(s, "accounts.insecure_permissions", refuse, "refuse"),
+        accounts_plaintext=reader.choice(
+            s, "accounts.plaintext", ("allow", "warn", "refuse"), "warn"
+        ),
+        accounts_permissions=reader.choice(
+            s, "accounts.insecure_permissions", ("refuse", "warn"), "refuse"
+        ),
         anonymous_rootcap=reader.rootcap(s, "anonymous.rootcap"),
         uri_paths=reader.flag(s, "uri_paths", False),
         rmdir_nonempty=reader.choice(s, "rmdir_nonempty", ("refuse", "unlink"), "refuse")
@@ -222,6 +227,7 @@ def _ftp(reader: "_Reader", private: Path) -> FtpConfig:
         active_mode=reader.flag(s, "active_mode", True),
         idle_timeout=reader.seconds(s, "idle_timeout", 300.0),
         data_timeout=reader.seconds(s, "data_timeout", 60.0),
+        tls=reader.choice(s, "tls", ("auto", "off"), "auto"),
         insecure_plaintext=reader.flag(s, "insecure_plaintext", False),
         log_paths=reader.flag(s, "log_paths", False),
     )
@@ -253,8 +259,8 @@ class _Reader:
             raise self.error(section, key, "takes yes or no")
         return text in _TRUE
 
-    def choice(self, section: str, key: str, allowed: tuple[str, ...], default: str) -> str:
-        text = self.text(section, key, default)
+    def choice(self, section: str, key: str, allowed: tuple[C, ...], default: C) -> C:
+        text = self.text(section, key, str(default))
         found = next((word for word in allowed if word.lower() == text.lower()), None)
         if found is None:
             raise self.error(section, key, f"takes {' or '.join(allowed)}")
@@ -277,8 +283,10 @@ class _Reader:
         if found is None:
             raise self.error(section, key, "takes a size such as 10G or 512MiB")
         number, suffix, binary = found.groups()
-        power = _SUFFIXES.index(suffix.upper() or " ")
-        return int(number) * (1024 if binary else 1000) ** power
+        size = int(number)
+        for _ in range(_SUFFIXES.index(suffix.upper() or " ")):
+            size *= 1024 if binary else 1000
+        return size
 
     def words(self, section: str, key: str, default: tuple[str, ...]) -> tuple[str, ...]:
         """Return a comma-separated list, which must not be empty when it is given."""

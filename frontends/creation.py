@@ -169,6 +169,19 @@ def create(
     return load(directory)
 
 
+def check_modes(found: NodeConfig) -> None:
+    """Refuse a node whose keys others can read, or whose folder they can change: ConfigError."""
+    files.check_private_directory(found.private)
+    status = found.directory.stat()
+    if status.st_mode & 0o022:
+        mode = status.st_mode & 0o7777
+        raise ConfigError(f"{found.directory.name} is open to others (mode {mode:04o})")
+    for name in ("secret", "convergence", "first-password"):
+        path = found.private / name
+        if path.exists():
+            files.read(path, _SECRET_LIMIT)
+
+
 _OURS = frozenset({"private", "servers", "logs", "tmp", "running.process", "known-stores"})
 
 

@@ -111,9 +111,9 @@ def begin(directory: Path, *, to_file: bool = True) -> None:
         write = _RotatingFile(folder)
     else:
         write = _to_standard_error
-    observer = FilteringLogObserver(
-        RedactingObserver(write), [LogLevelFilterPredicate(defaultLogLevel=LogLevel.info)]
-    )
+    levels = LogLevelFilterPredicate(defaultLogLevel=LogLevel.info)
+    levels.setLogLevelForNamespace("log_legacy", LogLevel.warn)  # each port opened and closed
+    observer = FilteringLogObserver(RedactingObserver(write), [levels])
     globalLogBeginner.beginLoggingTo([observer], redirectStandardIO=False, discardBuffer=False)
 
 

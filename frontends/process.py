@@ -28,11 +28,20 @@ class AlreadyRunningError(ConfigError):
 
 def harden() -> None:
     """Keep our files, memory and core dumps from others; called before anything secret is read."""
+    _fill_standard_descriptors()
     os.umask(0o077)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     with suppress(OSError, AttributeError):
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
     sys.setswitchinterval(_SWITCH_INTERVAL)
+
+
+def _fill_standard_descriptors() -> None:
+    """See that no file of ours becomes standard input or output of this process."""
+    fd = os.open(os.devnull, os.O_RDWR)
+    while fd <= 2:
+        fd = os.dup(fd)
+    os.close(fd)
 
 
 def start_time(pid: int) -> str:

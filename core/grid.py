@@ -1,0 +1,201 @@
+"""The embedded grid: storage servers in this process, one per folder or disk, called directly.
+
+Knows which folders belong to the grid and under which identity (the file ``known-stores`` of the
+node directory); touches the disk through the stores. A store whose folder is gone is a server that
+fails every call. It is never made anew, and serves again when the folder with its identity is back.
+"""
+
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
+
+from truckee.core import files
+from truckee.core.cpu import Cpu
+from truckee.core.errors import ConfigError, FormatError, StorageError
+from truckee.core.formats import base32
+from truckee.core.storage.api import StorageServer
+from truckee.core.storage.disk import DiskStore
+from truckee.core.storage.server import LocalServer
+
+KNOWN = "known-stores"
+NODEID_LENGTH = 20
+RETRY = 2.0
+_LIMIT = 1 << 20
+
+_log = Logger()
+
+
+@dataclass(frozen=True, slots=True)
+class StoreRecord:
+    """One store of the grid: its folder and its identity."""
+
+    path: Path
+    nodeid: bytes
+
+    @property
+    def name(self) -> str:
+        """A short name for logs and messages."""
+        return base32.b2a(self.nodeid)[:8]
+
+
+def read_known(directory: Path) -> dict[Path, bytes]:
+    """Return the identities of the stores that this node has ever had; empty when none is known."""
+    try:
+        text = files.read(directory / KNOWN, _LIMIT).decode("utf-8")
+    except FileNotFoundError:
+        return {}
+    except UnicodeDecodeError:
+        raise ConfigError(f"{KNOWN} is damaged") from None
+    known = {}
+    for line in text.splitlines():
+        nodeid, _, path = line.partition(" ")
+        known[directory / path] = _nodeid(nodeid)
+    return known
+
+
+def _nodeid(text: str) -> bytes:
+    try:
+        nodeid = base32.a2b(text)
+    except FormatError:
+        nodeid = b""
+    if len(nodeid) != NODEID_LENGTH:
+        raise ConfigError("an identity of a store is damaged")
+    return nodeid
+
+
+def _write_known(directory: Path, known: Mapping[Path, bytes]) -> None:
+    lines = [f"{base32.b2a(nodeid)} {_shown(path, directory)}" for path, nodeid in known.items()]
+    files.replace(directory / KNOWN, ("\n".join(lines) + "\n").encode("utf-8"))
+
+
+def _shown(path: Path, directory: Path) -> Path:
+    return path.relative_to(directory) if path.is_relative_to(directory) else path
+
+
+def make_stores(
+    directory: Path, paths: Iterable[Path], random: Callable[[int], bytes] = os.urandom
+) -> None:
+    """Make the stores of a node that is being created; blocking, repeatable after a crash.
+
+    Identities are written down before any folder is made, so a second run makes the same stores.
+    Raises ConfigError when a folder holds the store of another node, or its disk is not there.
+    """
+    known = read_known(directory)
+    for path in paths:
+        known.setdefault(path, random(NODEID_LENGTH))
+    _write_known(directory, known)
+    for path in paths:
+        _make_store(directory, path, known[path])
+
+
+def _make_store(directory: Path, path: Path, nodeid: bytes) -> None:
+    if not path.is_relative_to(directory) and not path.parent.is_dir():
+        raise ConfigError(f"the folder {path.parent} is not there")
+    files.make_private_directory(path)
+    text = f"{base32.b2a(nodeid)}\n".encode("ascii")
+    found = files.create_or_read(path / "nodeid", text, 100)
+    if found.strip() != text.strip():
+        raise ConfigError(f"the folder {path.name} holds the store of another node")
+
+
+def stores_of(directory: Path, paths: Sequence[Path]) -> list[StoreRecord]:
+    """Return the stores of a node that is being started; blocking.
+
+    A folder that the configuration names for the first time becomes a new store (or is adopted, if
+    it is one); one that was known and is gone stays as it is. ConfigError as in `make_stores`.
+    """
+    known = read_known(directory)
+    if not known and not all((path / "nodeid").exists() for path in paths):
+        raise ConfigError(f"{KNOWN} is missing, and so is at least one store")
+    for path in paths:
+        if path in known:
+            continue
+        try:
+            raw = files.read(path / "nodeid", 100, private=False)
+            nodeid = _nodeid(raw.decode("ascii", "replace").strip())
+        except FileNotFoundError:
+            nodeid = os.urandom(NODEID_LENGTH)
+        if nodeid in known.values():
+            raise ConfigError("two folders hold the same store")
+        known[path] = nodeid
+        _write_known(directory, known)
+        _make_store(directory, path, nodeid)
+    return [StoreRecord(path, known[path]) for path in paths]
+
+
+class EmbeddedGrid:
+    """The storage servers of this process; see the head of the module."""
+
+    def __init__(
+        self,
+        records: Sequence[StoreRecord],
+        disk: Cpu,
+        clock: IReactorTime,
+        *,
+        reserved_space: int = 0,
+        fsync: bool = True,
+    ) -> None:
+        """Take the stores, the door to the disk, and what is said of all of them."""
+        self._clock = clock
+        self._stores = [
+            DiskStore(record.path, disk, nodeid=record.nodeid, fsync=fsync) for record in records
+        ]
+        self._servers = [
+            LocalServer(store, clock, record.name, reserved_space=reserved_space)
+            for store, record in zip(self._stores, records, strict=True)
+        ]
+        self._names = [record.name for record in records]
+        self._absent: set[int] = set()
+        self._timer: LoopingCall | None = None
+        self._ticking: Deferred[LoopingCall] | None = None
+
+    def servers(self) -> Sequence[StorageServer]:
+        """Return every server, those that fail included."""
+        return self._servers
+
+    @property
+    def absent(self) -> int:
+        """How many stores were not there when they were last looked for."""
+        return len(self._absent)
+
+    async def start(self) -> None:
+        """Open the stores; those that are not there are tried again from time to time."""
+        self._absent = set(range(len(self._stores)))
+        await self._open_absent()
+        for i in self._absent:
+            _log.error("store {name} is not there", name=self._names[i])
+        self._timer = LoopingCall(lambda: Deferred.fromCoroutine(self._tick()))
+        self._timer.clock = self._clock
+        self._ticking = self._timer.start(RETRY, now=False)
+
+    async def _tick(self) -> None:
+        before = set(self._absent)
+        try:
+            await self._open_absent()
+        except Exception:  # noqa: BLE001 - the timer must go on
+            _log.failure("looking for absent stores failed")
+        for i in before - self._absent:
+            _log.info("store {name} is back", name=self._names[i])
+
+    async def _open_absent(self) -> None:
+        for i in sorted(self._absent):
+            try:
+                await self._stores[i].open(create=False)
+            except StorageError:
+                continue
+            self._absent.discard(i)
+
+    async def stop(self) -> None:
+        """Give up open uploads and close the stores; no server may be called afterwards."""
+        if self._timer is not None and self._timer.running:
+            self._timer.stop()
+        for server in self._servers:
+            await server.stop()
+        for store in self._stores:
+            store.close()

@@ -1,0 +1,376 @@
+"""``truckee start``, ``run`` and ``create``: a node from nothing, or the one that is there.
+
+Knows options and what is printed; the node itself is `truckee.frontends.node`. Touches the process:
+signals end the node in order, and what does not end in time is cut off.
+"""
+
+import json
+import os
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import click
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.interfaces import IAddress
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from truckee.core import grid
+from truckee.core.config import NodeConfig
+from truckee.core.errors import AccountError, ConfigError, TruckeeError
+from truckee.frontends import creation, endpoints, first_account, logs, process
+from truckee.frontends.cli import passwords
+from truckee.frontends.cli.main import Settings
+from truckee.frontends.cli.output import CommandError, Exit, code_for, say, say_object, warn
+from truckee.frontends.creation import GridOptions
+from truckee.frontends.first_account import FIRST_PASSWORD, FirstAccount
+from truckee.frontends.node import Node
+
+_LONGEST_STOP = 38.0
+_log = Logger()
+
+Command = Callable[..., Any]
+
+
+def _directory_argument(command: Command) -> Command:
+    kind = click.Path(path_type=Path, file_okay=False)
+    return click.argument("directory", required=False, type=kind)(command)
+
+
+def _grid_options(command: Command) -> Command:
+    path = click.Path(path_type=Path, file_okay=False)
+    for option in reversed(
+        [
+            click.option("--servers", type=int, metavar="N", help="Servers on this machine."),
+            click.option("--disk", "disks", multiple=True, type=path, help="One server per disk."),
+            click.option("--needed", type=int, metavar="K", help="Shares that bring a file back."),
+            click.option("--happy", type=int, metavar="H", help="Servers that must hold shares."),
+            click.option("--total", type=int, metavar="N", help="Shares of each file."),
+            click.option("--private-dir", type=path, help="Where keys and capabilities are kept."),
+        ]
+    ):
+        command = option(command)
+    return command
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What the command line said about the node."""
+
+    directory: Path
+    options: GridOptions
+    private: Path | None = None
+    ftp: tuple[str, ...] | None = None
+    as_json: bool = False
+
+
+@click.command()
+@_directory_argument
+@_grid_options
+@click.option("--ftp", multiple=True, metavar="ENDPOINT", help="Where FTP listens in this run.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object when all is up.")
+@click.pass_obj
+def start(
+    settings: Settings,
+    directory: Path | None,
+    servers: int | None,
+    disks: tuple[Path, ...],
+    needed: int | None,
+    happy: int | None,
+    total: int | None,
+    private_dir: Path | None,
+    ftp: tuple[str, ...],
+    as_json: bool,
+) -> int:
+    """Start a node, and make it first if there is none."""
+    wanted = Wanted(
+        _absolute(directory or settings.directory),
+        GridOptions(servers, disks, needed, happy, total),
+        private_dir,
+        _endpoints(ftp),
+        as_json,
+    )
+    process.harden()
+    _warn_root()
+    config = _open(wanted, create=True)
+    return _Run(config, settings.reactor(), wanted).serve()
+
+
+@click.command()
+@_directory_argument
+@click.option("--ftp", multiple=True, metavar="ENDPOINT", help="Where FTP listens in this run.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object when all is up.")
+@click.pass_obj
+def run(
+    settings: Settings,
+    directory: Path | None,
+    ftp: tuple[str, ...],
+    as_json: bool,
+) -> int:
+    """Run an existing node in the foreground, as a service."""
+    place = _absolute(directory or settings.directory)
+    wanted = Wanted(place, GridOptions(), None, _endpoints(ftp), as_json)
+    process.harden()
+    _warn_root()
+    config = _open(wanted, create=False)
+    return _Run(config, settings.reactor(), wanted, service=True).serve()
+
+
+@click.command()
+@_directory_argument
+@_grid_options
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@click.pass_obj
+def create(
+    settings: Settings,
+    directory: Path | None,
+    servers: int | None,
+    disks: tuple[Path, ...],
+    needed: int | None,
+    happy: int | None,
+    total: int | None,
+    private_dir: Path | None,
+    as_json: bool,
+) -> int:
+    """Make a node with its first account, without starting it."""
+    place = _absolute(directory or settings.directory)
+    if creation.config_path(place) is not None:
+        raise CommandError(
+            "cannot create a node", "there is one already", "truckee start", Exit.CONFLICT
+        )
+    options = GridOptions(servers, disks, needed, happy, total)
+    wanted = Wanted(place, options, private_dir, None, as_json)
+    process.harden()
+    _warn_root()
+    config = _open(wanted, create=True)
+    return _Run(config, settings.reactor(), wanted, listen=False).serve()
+
+
+def _absolute(path: Path) -> Path:
+    return path.expanduser().absolute()
+
+
+def _endpoints(given: Sequence[str]) -> tuple[str, ...] | None:
+    try:
+        return tuple(map(endpoints.parse, given)) or None
+    except ConfigError as error:
+        raise CommandError("--ftp", str(error), "--ftp 8021", Exit.USAGE) from None
+
+
+def _warn_root() -> None:
+    if os.geteuid() == 0:
+        warn("running as root: a user of its own would be safer (docs/running.rst)")
+
+
+def _open(wanted: Wanted, *, create: bool) -> NodeConfig:
+    """Return the configuration of the node, which is made first if that is asked for."""
+    try:
+        if creation.config_path(wanted.directory) is None:
+            if not create:
+                advice = f"truckee start {wanted.directory}"
+                why = "there is no truckee.cfg"
+                raise CommandError(f"no node in {wanted.directory}", why, advice, Exit.NOT_FOUND)
+            plan = creation.plan(wanted.options)
+            return creation.create(wanted.directory, plan, wanted.private, grid.make_stores)
+        config = creation.load(wanted.directory)
+        creation.check_modes(config)
+        creation.check_same(config, wanted.options)
+        private = wanted.private
+        if private is not None and _absolute(private) != config.private:
+            raise creation.GridOptionError("this node keeps its keys elsewhere")
+    except (ConfigError, OSError) as error:
+        why = str(error.strerror) if isinstance(error, OSError) else str(error)
+        what = f"cannot {'start' if create else 'run'} the node in {wanted.directory}"
+        raise CommandError(what, why, _advice(error), code_for(error)) from None
+    return config
+
+
+def _advice(error: Exception) -> str:
+    if isinstance(error, creation.GridOptionError):
+        return "the options it was made with, or none"
+    if "open to others" in str(error):
+        return "chmod go-rwx on it"
+    return ""
+
+
+class _Run:
+    """One run of a node in this process: started in the reactor, ended by a signal or an error."""
+
+    def __init__(
+        self,
+        config: NodeConfig,
+        reactor: Any,  # noqa: ANN401
+        wanted: Wanted,
+        *,
+        service: bool = False,
+        listen: bool = True,
+    ) -> None:
+        self._config = config
+        self._reactor = reactor
+        self._wanted = wanted
+        self._service = service
+        self._listen = listen
+        self._node: Node | None = None
+        self._starting: Deferred[None] | None = None
+        self._error: Exception | None = None
+        self._mark = process.RunningFile(config.directory)
+
+    def serve(self) -> int:
+        """Run until a signal comes; return 0, or raise CommandError when the start failed."""
+        try:
+            self._mark.take()
+        except process.AlreadyRunningError as error:
+            what = f"cannot start the node in {self._config.directory}"
+            raise CommandError(what, str(error), code=Exit.CONFLICT) from None
+        try:
+            logs.begin(self._config.directory)
+            self._reactor.callWhenRunning(self._begin)
+            self._reactor.addSystemEventTrigger("before", "shutdown", self._end)
+            self._reactor.run()
+        finally:
+            self._mark.release()
+        if self._error is not None:
+            raise self._failure(self._error)
+        return Exit.OK
+
+    def _failure(self, error: Exception) -> CommandError:
+        what = f"cannot start the node in {self._config.directory}"
+        log = self._config.directory / "logs" / "truckee.log"
+        if isinstance(error, CommandError):
+            return error
+        if isinstance(error, AccountError):
+            return CommandError(what, str(error), "truckee account check")
+        if isinstance(error, TruckeeError):
+            return CommandError(what, str(error), f"see {log}", code_for(error))
+        return CommandError(what, f"{type(error).__name__}", f"see {log}")
+
+    def _begin(self) -> None:
+        self._starting = Deferred.fromCoroutine(self._start())
+        _ = self._starting.addErrback(self._failed)
+
+    def _failed(self, failure: Failure) -> None:
+        if failure.check(CancelledError):
+            return
+        error = failure.value
+        self._error = error if isinstance(error, Exception) else RuntimeError("stopped")
+        if not isinstance(error, CommandError | TruckeeError):
+            _log.failure("the node could not be started", failure=failure)
+        self._reactor.stop()
+
+    async def _start(self) -> None:
+        self._node = node = Node(self._config, self._reactor)
+        await node.start_storage()
+        account = first_account.existing(self._config)
+        if account is None:
+            storage = node.storage
+            account = await first_account.create(
+                self._config, storage.create_directory, passwords.generate, storage.cpu
+            )
+        if not self._listen:
+            self._tell_created(account)
+            self._reactor.stop()
+            return
+        addresses, moved = await node.start_frontends(self._wanted.ftp)
+        process.notify_ready()
+        self._tell_ready(account, addresses, moved)
+
+    def _end(self) -> Deferred[None]:
+        """Stop the node; called by the reactor before it ends. Fires when all is closed."""
+        process.notify_ready("STOPPING=1")
+        cut_off = threading.Timer(_LONGEST_STOP, os._exit, (0,))
+        cut_off.daemon = True
+        cut_off.start()
+        if self._starting is not None:
+            self._starting.cancel()
+        return Deferred.fromCoroutine(self._stop(cut_off))
+
+    async def _stop(self, cut_off: threading.Timer) -> None:
+        try:
+            if self._node is not None:
+                await self._node.stop()
+        except Exception:  # noqa: BLE001 - whatever breaks, the process ends
+            _log.failure("the node did not stop cleanly")
+        finally:
+            cut_off.cancel()
+
+    # what is printed
+
+    def _tell_created(self, account: FirstAccount) -> None:
+        directory = str(self._config.directory)
+        if self._wanted.as_json:
+            say_object({"created": True, "account": account.name, "directory": directory})
+            return
+        say(f"Node made in {directory}")
+        self._tell_account(account)
+        say(f"Start    truckee start {directory}")
+
+    def _tell_ready(
+        self,
+        account: FirstAccount,
+        addresses: Sequence[IAddress],
+        moved: bool,
+    ) -> None:
+        places = [(_host(a), int(getattr(a, "port", 0))) for a in addresses]
+        if moved:
+            warn(f"the usual FTP port is taken by another program: using {places[0][1]} this time")
+        if self._wanted.as_json:
+            host, port = places[0]
+            ftp = {"host": host, "port": port}
+            directory = str(self._config.directory)
+            say_object({"ready": True, "ftp": ftp, "account": account.name, "directory": directory})
+            return
+        config = self._config
+        say(f"Truckee {version('truckee')} is up (pid {os.getpid()}), data in {config.directory}")
+        self._tell_grid()
+        say()
+        self._tell_account(account)
+        for host, port in places:
+            shown = f"[{host}]" if ":" in host else host
+            say(f"FTP      ftp://{_quoted(account.name)}@{shown}:{port}/")
+        host, port = places[0]
+        if account.name:
+            user = json.dumps(account.name, ensure_ascii=False)
+            say(f"Try      curl -u {user} -T FILE ftp://{host}:{port}/")
+        say()
+        say("Stop     SIGTERM" if self._service else "Stop     Ctrl-C")
+
+    def _tell_grid(self) -> None:
+        c = self._config
+        count = len(c.stores)
+        servers = "1 server" if count == 1 else f"{count} servers"
+        line = f"Grid     embedded, {servers}, {c.needed}-of-{c.total} coding"
+        if count == 1:
+            line += "  ! one disk: no protection against its loss"
+        absent = self._node.storage.grid.absent if self._node is not None else 0
+        if absent:
+            line += f"  ! {absent} not there"
+        say(line)
+
+    def _tell_account(self, account: FirstAccount) -> None:
+        path = self._config.private / FIRST_PASSWORD
+        if account.password is not None and sys.stdout.isatty() and not self._service:
+            say(
+                f"User     {account.name}   password  {account.password}   "
+                "(shown once; change: truckee account passwd)"
+            )
+            path.unlink(missing_ok=True)
+        elif path.exists():
+            say(f"User     {account.name}   password in {path}")
+        elif account.name:
+            say(f"User     {account.name}")
+
+
+def _host(address: IAddress) -> str:
+    host = str(getattr(address, "host", ""))
+    return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
+
+
+def _quoted(name: str) -> str:
+    from urllib.parse import quote  # noqa: PLC0415
+
+    return quote(name, safe="")

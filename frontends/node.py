@@ -1,0 +1,273 @@
+"""The service tree of a node: from its configuration to running listeners, and back to silence.
+
+Knows every room once, to put them together; touches what they touch. Order: worker pools, stores,
+engines, client, then the filestore's view, accounts and listeners. It stops in the other order:
+listeners first, commits in flight are waited for, then everything below is closed.
+"""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from twisted.application.service import MultiService
+from twisted.cred.portal import Portal
+from twisted.internet.endpoints import serverFromString
+from twisted.internet.error import CannotListenError
+from twisted.internet.interfaces import IAddress, IStreamServerEndpoint
+from twisted.logger import Logger
+from twisted.protocols.ftp import IFTPShell
+
+from truckee.auth.account_file import AccountFile
+from truckee.auth.checkers import AccountFileChecker, AnonymousChecker, CompositeChecker
+from truckee.auth.passwords import PasswordPool
+from truckee.auth.realm import Dispatcher
+from truckee.auth.throttle import Throttle
+from truckee.core.client import Client
+from truckee.core.config import FtpConfig, NodeConfig
+from truckee.core.cpu import PoolCpu
+from truckee.core.download.cache import ReaderCache
+from truckee.core.errors import ConfigError
+from truckee.core.grid import EmbeddedGrid, stores_of
+from truckee.core.interfaces import Encoding
+from truckee.core.mutable.context import MutableContext
+from truckee.core.mutable.keys import KeyPool
+from truckee.core.upload.upload import Uploader
+from truckee.frontends import endpoints
+from truckee.frontends.creation import read_secret
+from truckee.frontends.ftp.service import FTPServer
+from truckee.frontends.ftp.settings import FTPSettings
+from truckee.frontends.ftp.shell import handler_factory
+from truckee.frontends.vfs.process import Vfs
+
+DISK_THREADS = 4
+BCRYPT_THREADS = 2
+DRAIN = 30.0
+DEFAULT_PORTS = (8021, *range(8023, 8100), 0)  # 8022 is SFTP's
+
+_log = Logger()
+
+
+class PortTakenError(ConfigError):
+    """An endpoint that was asked for cannot be listened at."""
+
+
+class Storage:
+    """The part of a node that has no listeners: enough to read and write files and directories."""
+
+    def __init__(self, config: NodeConfig, reactor: Any) -> None:  # noqa: ANN401
+        """Put the rooms together. Blocking: reads secrets. ConfigError for what is not right."""
+        lease_secret = read_secret(config.private / "secret")
+        convergence = read_secret(config.private / "convergence", may_be_empty=True)
+        self.cpu = PoolCpu(reactor, os.cpu_count() or 1, "cpu")
+        self.disk = PoolCpu(reactor, DISK_THREADS, "disk")
+        self.grid = EmbeddedGrid(
+            stores_of(config.directory, config.stores),
+            self.disk,
+            reactor,
+            reserved_space=config.reserved_space,
+            fsync=config.fsync,
+        )
+        self._keys = KeyPool(self.cpu)
+        encoding = Encoding(config.needed, config.happy, config.total)
+        self._uploader = Uploader(self.grid.servers, self.cpu, reactor, lease_secret)
+        self._readers = ReaderCache(self.grid.servers, self.cpu, reactor)
+        self._mutable = MutableContext(
+            self.grid.servers, self.cpu, reactor, lease_secret, self._keys, encoding
+        )
+        self.client = Client(
+            self._uploader,
+            self._readers,
+            self._mutable,
+            encoding,
+            convergence,
+            reactor,
+            config.ftp.dir_cache_ttl,
+        )
+        self._started = False
+
+    async def start(self) -> None:
+        """Start the worker threads and open the stores."""
+        self._started = True
+        self.cpu.start()
+        self.disk.start()
+        await self.grid.start()
+
+    def warm_up(self) -> None:
+        """Begin to make keys ahead, for the directories to come."""
+        self._keys.start()
+
+    async def create_directory(self) -> str:
+        """Make an empty directory in the grid; return its write capability."""
+        node = await self.client.create_new_mutable_directory()
+        return node.get_uri().decode("ascii")
+
+    async def stop(self) -> None:
+        """Close everything. Nothing runs afterwards, no timer and no thread."""
+        if not self._started:
+            return
+        self._started = False
+        self._keys.stop()
+        self._readers.stop()
+        self._uploader.stop()
+        self._mutable.background.cancel()
+        await self.grid.stop()
+        self.cpu.stop()
+        self.disk.stop()
+
+
+class Ftp:
+    """The FTP frontend of a node with its accounts."""
+
+    def __init__(self, config: FtpConfig, storage: Storage, reactor: Any) -> None:  # noqa: ANN401
+        """Put the rooms together; touches the spool folder."""
+        self._config = config
+        self._storage = storage
+        self._reactor = reactor
+        self._bcrypt = PoolCpu(reactor, BCRYPT_THREADS, "bcrypt")
+        self._throttle = Throttle(config.throttle_exempt)
+        self.accounts = AccountFile(
+            config.accounts_file,
+            reactor,
+            storage.disk,
+            plaintext=config.accounts_plaintext,
+            permissions=config.accounts_permissions,
+            anonymous=config.anonymous_rootcap is not None,
+        )
+        self._vfs = Vfs(
+            storage.disk,
+            storage.cpu,
+            reactor,
+            config.spool_dir or Path(os.devnull),
+            config.spool_max,
+            uri_paths=config.uri_paths,
+            rmdir_nonempty="unlink" if config.rmdir_nonempty else "refuse",
+        )
+        self.server = FTPServer(
+            reactor,
+            Portal(self._realm(), [self._checker()]),
+            _settings(config),
+            may_connect=lambda host: not self._throttle.is_banned(host),
+        )
+        self.services = MultiService()
+        self.server.setServiceParent(self.services)
+        self.accounts.on_revoked(self._close)
+
+    def _realm(self) -> Dispatcher:
+        client_for = self._storage.client.for_account
+        return Dispatcher(client_for, {IFTPShell: handler_factory(self._vfs, client_for)})
+
+    def _checker(self) -> CompositeChecker:
+        pool = PasswordPool(self._bcrypt, self._reactor, patience=self._config.login_grace)
+        checker = AccountFileChecker(self.accounts, pool, self._throttle, self._reactor)
+        root = self._config.anonymous_rootcap
+        if root is None:
+            return CompositeChecker(checker)
+        return CompositeChecker(checker, AnonymousChecker(root, self._throttle))
+
+    def _close(self, names: frozenset[str]) -> None:
+        for name in names:
+            self.server.close_account(name)
+
+    async def start(self, given: Sequence[str] | None) -> tuple[list[IAddress], bool]:
+        """Read the accounts and listen; return the addresses, and whether the port was moved.
+
+        `given` are endpoints that take the place of the configured ones for this run. Raises
+        AccountError, or PortTakenError when an endpoint that somebody asked for is taken.
+        """
+        await self.accounts.load()
+        self.accounts.start()
+        self._bcrypt.start()
+        self.services.startService()
+        if given is None and not self._config.ports_given:
+            return await self._listen_somewhere()
+        wanted = self._config.ports if given is None else given
+        public = endpoints.public(wanted)
+        if public and self._config.tls == "off" and not self._config.insecure_plaintext:
+            raise ConfigError("a public endpoint without TLS needs insecure_plaintext = yes")
+        if public:
+            _log.warn("a public FTP endpoint without TLS: passwords are refused on it")
+        try:
+            return await self.server.listen([self._endpoint(text) for text in wanted]), False
+        except CannotListenError as error:
+            reason = getattr(error.socketError, "strerror", None) or "it cannot be opened"
+            raise PortTakenError(f"endpoint {error.interface}:{error.port}: {reason}") from None
+
+    async def _listen_somewhere(self) -> tuple[list[IAddress], bool]:
+        """Listen on the default port, or the next that is free."""
+        for port in DEFAULT_PORTS:
+            endpoint = self._endpoint(f"tcp:{port}:interface=127.0.0.1")
+            try:
+                return await self.server.listen([endpoint]), port != DEFAULT_PORTS[0]
+            except CannotListenError:
+                continue
+        raise PortTakenError("no port is free")
+
+    def _endpoint(self, text: str) -> IStreamServerEndpoint:
+        endpoint: IStreamServerEndpoint = serverFromString(self._reactor, text)
+        return endpoint
+
+    async def stop(self) -> None:
+        """Stop listening, let commits in flight end (30 s at most), close every session."""
+        self.accounts.stop()
+        stopped = self.services.stopService()
+        if stopped is not None:
+            await stopped
+        await self._vfs.drain(1.0)
+        self._bcrypt.stop()
+
+
+def _settings(config: FtpConfig) -> FTPSettings:
+    return FTPSettings(
+        passive_ports=config.passive_ports,
+        masquerade_address=config.masquerade_address,
+        active_mode=config.active_mode,
+        login_grace=config.login_grace,
+        idle_timeout=config.idle_timeout,
+        data_timeout=config.data_timeout,
+        max_sessions=config.max_sessions,
+        max_sessions_per_user=config.max_sessions_per_user,
+        max_sessions_per_ip=config.max_sessions_per_ip,
+        max_unauthenticated=config.max_unauthenticated,
+        throttle_exempt_loopback=any(n.is_loopback for n in config.throttle_exempt),
+        drain_timeout=DRAIN,
+        anonymous=config.anonymous_rootcap is not None,
+        log_paths=config.log_paths,
+    )
+
+
+class Node:
+    """A whole node."""
+
+    def __init__(self, config: NodeConfig, reactor: Any) -> None:  # noqa: ANN401
+        """Put it together; ConfigError for what is not right."""
+        self.config = config
+        self._reactor = reactor
+        self.storage = Storage(config, reactor)
+        self._ftp: Ftp | None = None
+        for warning in config.warnings:
+            _log.warn("{warning}", warning=warning)
+
+    async def start_storage(self) -> None:
+        """Start everything below the frontends."""
+        await self.storage.start()
+
+    async def start_frontends(
+        self, ftp_endpoints: Sequence[str] | None
+    ) -> tuple[list[IAddress], bool]:
+        """Start the listeners; see `Ftp.start`. Without any frontend it is a ConfigError."""
+        if not self.config.ftp.enabled:
+            raise ConfigError("no frontend is enabled: set [ftpd] enabled = yes")
+        self._ftp = Ftp(self.config.ftp, self.storage, self._reactor)
+        result = await self._ftp.start(ftp_endpoints)
+        self.storage.warm_up()
+        _log.info("node is up")
+        return result
+
+    async def stop(self) -> None:
+        """Stop in order; commits in flight are given 30 seconds."""
+        _log.info("node is stopping")
+        if self._ftp is not None:
+            await self._ftp.stop()
+        await self.storage.stop()
+        _log.info("node has stopped")
