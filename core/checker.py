@@ -19,11 +19,12 @@ from twisted.logger import Logger
 
 from truckee.core.cpu import Cpu
 from truckee.core.crypto.hashes import block_hash, tree_node_hash, ueb_hash
+from truckee.core.download.search import usable_shares
 from truckee.core.download.share import HEADER_READ, UEB_READ, Range, Spans, merge
 from truckee.core.download.slabs import SLAB, Slab
 from truckee.core.errors import FormatError, ServerGoneError, StorageError, UnknownVersionError
 from truckee.core.formats.caps import ChkReadCap, ChkVerifyCap
-from truckee.core.formats.hashtree import HASH_SIZE, PartialTree
+from truckee.core.formats.hashtree import HASH_SIZE, PartialTree, padded_leaves
 from truckee.core.formats.immutable_share import Layout, decode_chain
 from truckee.core.formats.ueb import Ueb
 from truckee.core.storage.api import ShareReader, StorageServer
@@ -62,7 +63,7 @@ def inspect_share(cap: ChkVerifyCap, shnum: int) -> Inspection:
     ueb = _check_ueb(cap, layout, spans)
     spans = yield [Range(layout.share_chain, layout.ueb - layout.share_chain)]
     root = _check_chain(cap, layout, ueb, spans, shnum)
-    for first in range(0, ueb.segments.count, SLAB):
+    for first in range(0, padded_leaves(ueb.segments.count), SLAB):  # padding leaves count, too
         slab = Slab.holding(ueb.segments.count, first)
         spans = yield from _ask(_tree_ranges(slab, layout.ciphertext_tree))
         _check_tree(slab, layout.ciphertext_tree, ueb.ciphertext_root, spans)
@@ -274,9 +275,10 @@ class _Check:
     async def _ask_server(self, server: StorageServer) -> None:
         await self._servers_at_once.acquire()
         try:
-            buckets = await within(
+            answer = await within(
                 self._clock, QUERY_TIMEOUT, server.get_buckets(self._cap.storage_index)
             )
+            shares = usable_shares(answer, self._cap.total_shares)
         except CancelledError:
             raise
         except Exception as error:  # noqa: BLE001 - whatever a server does, others are checked
@@ -286,12 +288,7 @@ class _Check:
             return
         finally:
             self._servers_at_once.release()
-        shares = [
-            (shnum, remote)
-            for shnum, remote in sorted(buckets.items())
-            if 0 <= shnum < self._cap.total_shares
-        ]
-        for shnum, remote in shares:
+        for shnum, remote in shares.items():
             await self._judge(server, shnum, remote)
 
     async def _judge(self, server: StorageServer, shnum: int, remote: ShareReader) -> None:

@@ -259,14 +259,14 @@ class FileReader:
         self, server: StorageServer, shares: Mapping[int, ShareReader], elapsed: float
     ) -> None:
         grade = int(elapsed / _GRADE_STEP).bit_length()
-        for shnum, remote in sorted(shares.items()):
+        for shnum, remote in shares.items():
             key = (server.server_id, shnum)
             holding = self._holdings.get(key)
             if holding is None or holding.dead:
                 contact = ShareContact(self.facts, shnum)
                 holding = self._holdings[key] = Holding(server, shnum, remote, grade, contact)
             holding.remote, holding.grade = remote, grade
-        news = [self._holdings[server.server_id, shnum] for shnum in sorted(shares)]
+        news = [self._holdings[server.server_id, shnum] for shnum in shares]
         for stretch in self._stretches():
             stretch.found(news)
 

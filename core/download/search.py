@@ -33,6 +33,14 @@ Found = Callable[[StorageServer, Mapping[int, ShareReader], float], None]
 """Called with a server, its shares below N, and the seconds it took to answer."""
 
 
+def usable_shares(
+    answer: Mapping[int, ShareReader], total_shares: int
+) -> Mapping[int, ShareReader]:
+    """Return the shares whose numbers can belong to the file, in order; a server may lie."""
+    numbers = [n for n in answer if isinstance(n, int) and 0 <= n < total_shares]
+    return {n: answer[n] for n in sorted(numbers)}
+
+
 class Search:
     """One walk over the servers there are when it begins."""
 
@@ -101,7 +109,7 @@ class Search:
             if not call.called:
                 timer = self._clock.callLater(OVERDUE, self._post, Late(place))
             answer = await within(self._clock, QUERY_TIMEOUT, call)
-            shares = {n: share for n, share in answer.items() if self._is_shnum(n)}
+            shares = usable_shares(answer, self._total_shares)
         except CancelledError:
             raise
         except StorageError as error:
@@ -116,6 +124,3 @@ class Search:
         if shares:
             self._answers[place] = (shares, elapsed)
         self._post(Answered(place, len(shares)))
-
-    def _is_shnum(self, number: object) -> bool:
-        return isinstance(number, int) and 0 <= number < self._total_shares
