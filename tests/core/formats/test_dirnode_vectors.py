@@ -93,14 +93,14 @@ def test_one_prefix_is_stripped_where_the_context_restores_it(case: dict[str, An
     assert stored.decode() == case["result"]
 
 
-@pytest.mark.parametrize("case", VECTORS["update_metadata"]["cases"], ids=str)
+@pytest.mark.parametrize("case", VECTORS["update_metadata"]["cases"])
 def test_metadata_is_updated_by_the_peers_rule(case: dict[str, Any]) -> None:
     updated = dirnode.update_metadata(case["old"], case["new"], VECTORS["update_metadata"]["now"])
     assert updated == case["result"]
     assert list(updated) == list(case["result"])
 
 
-@pytest.mark.parametrize("case", VECTORS["create_from_cap"], ids=str)
+@pytest.mark.parametrize("case", VECTORS["create_from_cap"])
 def test_slots_resolve_as_the_peer_does_but_never_to_a_write_cap_from_the_read_slot(
     case: dict[str, Any],
 ) -> None:
