@@ -7,11 +7,10 @@ the handle, and nothing is linked.
 """
 
 from collections.abc import Callable, Coroutine
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IConsumer, IProducer, IReactorTime
-from twisted.internet.task import deferLater
+from twisted.internet.interfaces import IConsumer, IProducer, IPushProducer, IReactorTime
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -111,11 +110,17 @@ class Transfer:
         A killed client's data connection and control connection end almost together, and the data
         connection's end alone looks like success.
         """
+        passed: Deferred[None] = Deferred()
+        timer = self._clock.callLater(delay, passed.callback, None)
 
         async def moment() -> None:
-            await deferLater(self._clock, delay)
+            await passed
 
-        await self.unless_aborted(moment())
+        try:
+            await self.unless_aborted(moment())
+        finally:
+            if timer.active():
+                timer.cancel()
         self.check()
 
 
@@ -138,16 +143,115 @@ async def receive_file(
 
 
 async def send_file(
-    transfer: Transfer, connection: DataConnection, handle: ReadHandle, offset: int, text: bool
+    transfer: Transfer, handle: ReadHandle, offset: int, text: bool, begun: Callable[[], None]
 ) -> None:
-    """Send the file from `offset` on, and close the connection."""
-    consumer: IConsumer = _TextConsumer(connection) if text else connection
+    """Send the file from `offset` on, and close the connection.
+
+    `begun` is called (to say 150) once the first bytes are at hand: a file that cannot be read at
+    all is told so at once, not by a data connection that breaks.
+    """
+    held = _HeldConsumer()
+    sending = Deferred.fromCoroutine(handle.send_to(held, offset))
+    _ = sending.addBoth(held.ended)
     try:
-        await transfer.unless_aborted(handle.send_to(consumer, offset))
-    except Exception:
+        await transfer.unless_aborted(held.beginning())
+        begun()
+        connection = await transfer.connect()
+        held.open(_TextConsumer(connection) if text else connection)
+        await transfer.unless_aborted(held.end())
+        await connection.finish()
+    except BaseException:
+        held.stop()
         transfer.check()  # what the connection says comes before what the read says of it
         raise
-    await connection.finish()
+
+
+@implementer(IConsumer, IPushProducer)
+class _HeldConsumer:
+    """Keeps the first bytes until there is a connection for them; its producer waits meanwhile."""
+
+    def __init__(self) -> None:
+        self._target: IConsumer | None = None
+        self._producer: IPushProducer | None = None
+        self._held: list[bytes] = []
+        self._began: Deferred[None] | None = Deferred()
+        self._ended: Deferred[None] = Deferred()
+        self._result: object = None
+        self._paused = False
+
+    async def beginning(self) -> None:
+        """Return at the first bytes, or at the end of a file without any; raise its error."""
+        if self._began is not None:
+            await self._began
+        if isinstance(self._result, Failure) and not self._held:
+            self._result.raiseException()
+
+    async def end(self) -> None:
+        """Return when all is written, or raise what went wrong."""
+        await self._ended
+        if isinstance(self._result, Failure):
+            self._result.raiseException()
+
+    def ended(self, result: object) -> None:
+        """Take the end of the reading."""
+        self._result = result
+        self._begin()
+        self._ended.callback(None)
+
+    def _begin(self) -> None:
+        began, self._began = self._began, None
+        if began is not None:
+            began.callback(None)
+
+    def open(self, target: IConsumer) -> None:
+        """Let the bytes go to `target`."""
+        self._target = target
+        if self._producer is not None:
+            target.registerProducer(cast("IProducer", self), True)
+        held, self._held = self._held, []
+        paused, self._paused = self._paused, False
+        for data in held:
+            target.write(data)
+        if paused and not self._paused:
+            self._paused = True
+            self.resumeProducing()
+
+    def stop(self) -> None:
+        """Tell the producer that nobody wants its bytes."""
+        producer, self._producer = self._producer, None
+        if producer is not None:
+            producer.stopProducing()
+
+    def registerProducer(self, producer: IProducer, streaming: bool) -> None:
+        self._producer = cast("IPushProducer", producer)
+        if self._target is not None:
+            self._target.registerProducer(cast("IProducer", self), streaming)
+
+    def unregisterProducer(self) -> None:
+        self._producer = None
+        if self._target is not None:
+            self._target.unregisterProducer()
+
+    def write(self, data: bytes) -> None:
+        if self._target is not None:
+            self._target.write(data)
+            return
+        self._held.append(data)
+        self.pauseProducing()
+        self._begin()
+
+    def pauseProducing(self) -> None:
+        if self._producer is not None and not self._paused:
+            self._paused = True
+            self._producer.pauseProducing()
+
+    def resumeProducing(self) -> None:
+        if self._producer is not None and self._paused:
+            self._paused = False
+            self._producer.resumeProducing()
+
+    def stopProducing(self) -> None:
+        self.stop()
 
 
 @implementer(IConsumer)

@@ -129,9 +129,8 @@ async def retr(s: Session, transfer: Transfer, arg: bytes) -> Reply:
         if offset > handle.size:
             raise Refused(554, "REST is beyond the end of the file")
         size = f" ({handle.size - offset} bytes)" if not s.text else ""
-        s.control.send(reply(150, f"opening data connection{size}"))
-        connection = await transfer.connect()
-        await send_file(transfer, connection, handle, offset, s.text)
+        began = reply(150, f"opening data connection{size}")
+        await send_file(transfer, handle, offset, s.text, lambda: s.control.send(began))
     finally:
         handle.close()
     return reply(226, "transfer complete")
