@@ -144,27 +144,26 @@ async def _read_heads(context: MutableContext, slot: Slot, server: StorageServer
     vector = ReadVector(0, heads.HEAD_SIZE)
     try:
         answer = await within(context.clock, limit, read(frozenset(), [vector]))
-        found = _first(answer)
+        found = _first(answer, vector.length)
         for shnum, raw in found.items():
             need = _missing(raw)
             if need:
                 vector = ReadVector(0, need)
-                more = _first(
-                    await within(context.clock, limit, read(frozenset([shnum]), [vector]))
-                )
-                found[shnum] = more.get(shnum, raw)
+                answer = await within(context.clock, limit, read(frozenset([shnum]), [vector]))
+                found[shnum] = _first(answer, need).get(shnum, raw)
     except ServerTimeoutError:
         context.suspect(server)
         raise
     return found
 
 
-def _first(answer: Mapping[int, Sequence[bytes]]) -> _Heads:
-    """Return the one answer per share of a read with one vector."""
+def _first(answer: Mapping[int, Sequence[bytes]], length: int) -> _Heads:
+    """Return the one answer per share of a read with one vector, no longer than was asked."""
     shnums = sorted(answer)
     if len(shnums) > MAX_SHARES_HEARD:
         _log.warn("a server lists {count} shares of one slot", count=len(shnums))
-    return {shnum: bytes(answer[shnum][0]) for shnum in shnums[:MAX_SHARES_HEARD] if answer[shnum]}
+    heard = shnums[:MAX_SHARES_HEARD]
+    return {shnum: bytes(answer[shnum][0][:length]) for shnum in heard if answer[shnum]}
 
 
 def _missing(raw: bytes) -> int:
