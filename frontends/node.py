@@ -6,7 +6,7 @@ listeners first, commits in flight are waited for, then everything below is clos
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,7 @@ from truckee.core.mutable.context import MutableContext
 from truckee.core.mutable.keys import KeyPool
 from truckee.core.upload.upload import Uploader
 from truckee.frontends import endpoints
+from truckee.frontends.control import Control
 from truckee.frontends.creation import read_secret
 from truckee.frontends.ftp.service import FTPServer
 from truckee.frontends.ftp.settings import FTPSettings
@@ -150,7 +151,7 @@ class Ftp:
             may_connect=lambda host: not self._throttle.is_banned(host),
         )
         self.services = MultiService()
-        self.server.setServiceParent(self.services)
+        self.services.addService(self.server)
         self.accounts.on_revoked(self._close)
 
     def _realm(self) -> Dispatcher:
@@ -245,6 +246,8 @@ class Node:
         self._reactor = reactor
         self.storage = Storage(config, reactor)
         self._ftp: Ftp | None = None
+        handlers = {"new-directory": self._new_directory, "status": self._status}
+        self._control = Control(config.private, reactor, handlers)
         for warning in config.warnings:
             _log.warn("{warning}", warning=warning)
 
@@ -260,13 +263,27 @@ class Node:
             raise ConfigError("no frontend is enabled: set [ftpd] enabled = yes")
         self._ftp = Ftp(self.config.ftp, self.storage, self._reactor)
         result = await self._ftp.start(ftp_endpoints)
+        self._control.start()
         self.storage.warm_up()
         _log.info("node is up")
         return result
 
+    async def _new_directory(self, _: Mapping[str, Any]) -> Mapping[str, object]:
+        return {"cap": await self.storage.create_directory()}
+
+    async def _status(self, _: Mapping[str, Any]) -> Mapping[str, object]:
+        ftp = self._ftp
+        return {
+            "stores": len(self.config.stores),
+            "absent": self.storage.grid.absent,
+            "sessions": ftp.server.sessions if ftp is not None else 0,
+            "accounts": ftp.accounts.failure or "ok" if ftp is not None else "off",
+        }
+
     async def stop(self) -> None:
         """Stop in order; commits in flight are given 30 seconds."""
         _log.info("node is stopping")
+        await self._control.stop()
         if self._ftp is not None:
             await self._ftp.stop()
         await self.storage.stop()

@@ -58,7 +58,7 @@ class Ueb:
         Unknown keys are skipped. Raises FormatError when a field is missing, malformed or at odds
         with the capability, AbsurdGeometryError when the segments are too many or too large.
         """
-        fields = _split(raw)
+        fields = split(raw)
         segment_size = parse_decimal(_mandatory(fields, b"segment_size"), _MAX_NUMBER)
         segments = Segments(size, needed_shares, total_shares, segment_size)
         _check_redundant(fields, segments)
@@ -78,7 +78,8 @@ def encoded_size(segments: Segments) -> int:
     return len(Ueb(segments, bytes(32), bytes(32), bytes(32)).encode())
 
 
-def _split(raw: bytes) -> dict[bytes, bytes]:
+def split(raw: bytes) -> dict[bytes, bytes]:
+    """Return keys and values as they stand there; raise FormatError."""
     if len(raw) > MAX_UEB_SIZE:
         raise FormatError("the URI extension block is too long")
     fields: dict[bytes, bytes] = {}

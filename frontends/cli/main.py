@@ -106,6 +106,9 @@ def run(arguments: Sequence[str] | None = None) -> int:
         code = cli.main(given, prog_name="truckee", standalone_mode=False)
     except CommandError as error:
         return fail(error)
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message(), err=True)
+        return Exit.USAGE
     except click.UsageError as error:
         advice = f"{error.ctx.command_path} --help" if error.ctx else "truckee --help"
         return fail(CommandError("wrong usage", error.format_message(), advice, Exit.USAGE))
