@@ -21,6 +21,7 @@ from truckee.frontends.vfs import attributes
 from truckee.frontends.vfs.buffer_source import BufferSource
 from truckee.frontends.vfs.nodes import Edge, find_child, is_same, kind_of
 from truckee.frontends.vfs.pending import PendingFile, PendingTable
+from truckee.frontends.vfs.sizes import MutableSizes
 
 _log = Logger()
 
@@ -33,10 +34,16 @@ class Commits:
     """All commits of the process."""
 
     def __init__(
-        self, clock: IReactorTime, table: PendingTable, mode: CommitMode, max_file_bytes: int
+        self,
+        clock: IReactorTime,
+        table: PendingTable,
+        sizes: MutableSizes,
+        mode: CommitMode,
+        max_file_bytes: int,
     ) -> None:
         self._clock = clock
         self._table = table
+        self._sizes = sizes
         self._mode = mode
         self._max_file_bytes = max_file_bytes
         self._tasks = Tasks()
@@ -121,6 +128,7 @@ class Commits:
         mutable = file.published
         if mutable is not None and child is not None and is_same(child[0], mutable):
             await mutable.overwrite(BufferSource(file.buffer))
+            self._sizes.learn(mutable, file.buffer.size)
             if file.mtime is not None:
                 await _set_edge(file, parent)
             return

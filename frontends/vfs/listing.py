@@ -76,5 +76,5 @@ class Listing:
         node, metadata = self._children[name]
         size = None
         if kind_of(node) == "file" and node.is_mutable():
-            size = self._vfs.known_size(node)
+            size = self._vfs.sizes.known(node)
         return self._describer.describe(node, metadata, self._directory, size)

@@ -126,7 +126,7 @@ class VFSSession:
         node, metadata = _linked(spot)
         size = None
         if kind_of(node) == "file":
-            size = await self._vfs.size_of(as_file(node))
+            size = await self._vfs.sizes.of(as_file(node))
         return self._describer.describe(node, metadata, spot.parent, size)
 
     async def list(self, path: Path) -> AsyncIterator[Batch]:
@@ -168,7 +168,7 @@ class VFSSession:
         version: Readable = immutable or await opened.get_best_readable_version()
         size = version.get_size()
         if immutable is None:
-            self._vfs.learn_size(opened, size)
+            self._vfs.sizes.learn(opened, size)
         self._check_open()
         attributes = self._describer.describe(node, metadata, spot.parent, size)
         handle = LinkedReadHandle(
@@ -194,6 +194,9 @@ class VFSSession:
         self._check_open()
         self._check_mutable(path)
         file = await self._mine(path)
+        if file is not None and file.buffer.poisoned:  # only somebody who reads it is left
+            self._vfs.pending.abandon(file)
+            file = None
         if file is None:
             file = await self._open_new(path, truncate, create, exclusive)
         elif exclusive:

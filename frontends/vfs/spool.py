@@ -8,9 +8,9 @@ memory alone, so nothing of it outlives the process. Errors are SpoolFullError a
 
 import errno
 import os
-import stat
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import ParamSpec, TypeVar
 
 from twisted.logger import Logger
@@ -19,6 +19,7 @@ from truckee.core.cpu import Cpu
 from truckee.core.crypto.aes import CtrStream, ctr
 from truckee.core.crypto.hashes import TaggedHasher
 from truckee.core.errors import ConfigError, SpoolFullError
+from truckee.core.files import make_private_directory
 from truckee.core.tasks import Tasks
 from truckee.frontends.vfs.intervals import Range
 
@@ -43,11 +44,14 @@ class Spool:
     def __init__(
         self,
         disk: Cpu,
-        directory: str,
+        directory: Path,
         limit: int | None = None,
         random: Callable[[int], bytes] = os.urandom,
     ) -> None:
-        """Make or check the directory; `limit` None is 80 % of the space that is free now."""
+        """Make the directory or check it; `limit` None is 80 % of the space that is free now.
+
+        ConfigError if others may enter it.
+        """
         self.disk = disk
         self.random = random
         self.tasks = Tasks()
@@ -88,18 +92,13 @@ class Spool:
             raise SpoolFullError("too many fragments in upload buffers")
 
 
-def _prepare(directory: str) -> None:
+def _prepare(directory: Path) -> None:
     """Make the directory ours alone; remove what a killed process left between open and unlink."""
     try:
-        os.makedirs(directory, mode=0o700, exist_ok=True)
-        found = os.lstat(directory)
-        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
-            raise ConfigError("the spool directory is not a directory of ours")
-        os.chmod(directory, 0o700)
-        for name in os.listdir(directory):
-            if name.startswith(_PREFIX):
-                with suppress(OSError):
-                    os.unlink(os.path.join(directory, name))
+        make_private_directory(directory)
+        for left in directory.glob(_PREFIX + "*"):
+            with suppress(OSError):
+                left.unlink()
     except OSError as error:
         raise ConfigError(f"the spool directory cannot be used (errno {error.errno})") from None
 
@@ -235,7 +234,7 @@ async def _close_behind(disk: Cpu, fd: int) -> None:
     await disk.run(os.close, fd)
 
 
-def _open_nameless(directory: str, random: Callable[[int], bytes]) -> int:
+def _open_nameless(directory: Path, random: Callable[[int], bytes]) -> int:
     """Return a descriptor of a new file without a name."""
     flags = os.O_RDWR | os.O_CLOEXEC
     nameless = getattr(os, "O_TMPFILE", 0)
@@ -243,7 +242,7 @@ def _open_nameless(directory: str, random: Callable[[int], bytes]) -> int:
         # a filesystem that does not know the flag says so in several ways
         with suppress(OSError):
             return os.open(directory, flags | nameless | os.O_EXCL, 0o600)
-    path = os.path.join(directory, _PREFIX + random(16).hex())
+    path = directory / (_PREFIX + random(16).hex())
     fd = os.open(path, flags | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
     os.unlink(path)
     return fd

@@ -193,6 +193,20 @@ def test_a_full_spool_fails_the_commit_and_links_nothing(tmp_path):
     assert tree.vfs.spool.used == 0
 
 
+def test_a_name_can_be_written_again_after_its_buffer_was_lost(tmp_path):
+    tree = Tree(tmp_path, spool_max=1_000_000)
+    session = tree.session()
+    handle = tree.open(session, "/a")
+    reader = tree.run(session.open_read(("a",)))
+    assert tree.failure(handle.write(0, bytes(2_000_000))) is e.SpoolFullError
+    handle.abandon()
+    assert tree.failure(reader.read(0, 1)) is e.SpoolFullError
+    tree.put(session, "/a", b"again")
+    assert tree.get(session, "/a") == b"again"
+    reader.close()
+    assert tree.vfs.spool.used == 0
+
+
 def test_a_file_larger_than_may_be_stored_is_refused_before_any_work(tmp_path):
     tree = Tree(tmp_path, max_file_bytes=10**6)
     handle = tree.open(tree.session(), "/a")
@@ -358,6 +372,8 @@ def test_a_mutable_file_is_read_and_written_under_its_own_cap(tree):
     tree.run(handle.write(1, b"NEW STUFF"))
     tree.run(handle.commit())
     assert tree.get(session, "/m") == b"oNEW STUFF"
+    assert tree.stat(session, "/m").size == 10
+    assert tree.names(session)["m"].size == 10
     assert tree.run(tree.root.get("m")).get_uri() == node.get_uri()
     assert tree.run(node.download_best_version()) == b"oNEW STUFF"
     tree.run(session.set_attributes(("m",), mtime=5, mode=0o444, size=2))

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -11,7 +12,7 @@ from twisted.trial.unittest import TestCase
 
 from truckee.core.cpu import InlineCpu, PoolCpu
 from truckee.core.crypto.hashes import convergence_tag, tagged_hash
-from truckee.core.errors import FileTooLargeError, SpoolFullError
+from truckee.core.errors import ConfigError, FileTooLargeError, SpoolFullError
 from truckee.frontends.vfs import write_buffer
 from truckee.frontends.vfs.buffer_source import BufferSource
 from truckee.frontends.vfs.spool import Spool
@@ -46,7 +47,7 @@ def now(coroutine):
 
 
 def make(tmp_path, limit=2**30, tag=b"tag", disk=None):
-    spool = Spool(disk or InlineCpu(), str(tmp_path / "spool"), limit)
+    spool = Spool(disk or InlineCpu(), tmp_path / "spool", limit)
     return spool, WriteBuffer(spool, "alice", lambda: tag)
 
 
@@ -281,6 +282,36 @@ def test_the_spool_holds_no_plaintext_and_no_name(tmp_path):
     assert os.stat(tmp_path / "spool").st_mode & 0o777 == 0o700
 
 
+def test_a_spool_directory_that_others_may_enter_is_refused(tmp_path):
+    (tmp_path / "spool").mkdir(mode=0o755)
+    (tmp_path / "spool").chmod(0o755)
+    with pytest.raises(ConfigError):
+        make(tmp_path)
+    assert (tmp_path / "spool").stat().st_mode & 0o777 == 0o755
+
+
+def test_what_a_killed_process_left_is_removed_and_nothing_else(tmp_path):
+    (tmp_path / "spool").mkdir(mode=0o700)
+    (tmp_path / "spool/.spool-0123").write_bytes(b"x")
+    (tmp_path / "spool/other").write_bytes(b"x")
+    make(tmp_path)
+    assert os.listdir(tmp_path / "spool") == ["other"]
+
+
+def test_a_spool_works_where_nameless_files_do_not(tmp_path, monkeypatch):
+    monkeypatch.delattr(os, "O_TMPFILE")
+    _, buffer = make(tmp_path)
+    data = os.urandom(700_000)
+    now(buffer.write(0, data))
+    assert now(contents(buffer)) == data
+    assert os.listdir(tmp_path / "spool") == []
+    buffer.close()
+
+
+def test_the_limit_is_taken_from_what_is_free(tmp_path):
+    assert Spool(InlineCpu(), tmp_path / "spool").limit > 0
+
+
 def test_closing_gives_the_descriptor_and_the_room_back(tmp_path):
     spool, buffer = make(tmp_path)
     now(buffer.write(0, bytes(700_000)))
@@ -302,7 +333,7 @@ class ThreadTests(TestCase):
         self.disk = PoolCpu(reactor, 4, "disk")
         self.disk.start()
         self.addCleanup(self.disk.stop)
-        self.spool = Spool(self.disk, self.mktemp(), 2**30)
+        self.spool = Spool(self.disk, Path(self.mktemp()), 2**30)
 
     async def test_overlapping_writes_and_reads_come_out_in_order(self):
         buffer = WriteBuffer(self.spool, "alice", lambda: b"tag")
