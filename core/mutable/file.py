@@ -219,6 +219,10 @@ class MutableFile:
             except (UncoordinatedWriteError, NotEnoughSharesError):
                 if attempt == _TRIES - 1:
                     raise
+            except UnrecoverableFileError:
+                # after a collision the other writer may still be at work
+                if attempt in (0, _TRIES - 1):
+                    raise
             mean = delay * _FACTOR
             delay = max(self._context.normal(mean, mean * _JITTER), 0.0)
             _log.info("collision on a mutable file; next try in {delay:.1f} s", delay=delay)
