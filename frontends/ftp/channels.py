@@ -28,7 +28,10 @@ from truckee.frontends.ftp.addresses import Target, normalise
 from truckee.frontends.ftp.data import DataConnection, TransferFailed
 from truckee.frontends.ftp.settings import FTPSettings
 
-NO_CONNECTION = TransferFailed(425, "no data connection")
+
+def no_connection() -> TransferFailed:
+    """Return a new failure: one that is raised twice would keep the frames of the first time."""
+    return TransferFailed(425, "no data connection")
 
 
 class NoPortError(Exception):
@@ -46,7 +49,7 @@ class Channel(Shape):
         """Return the connection, or raise TransferFailed (425 after the time set for it)."""
         ...
 
-    def close(self, failure: TransferFailed = NO_CONNECTION) -> None:
+    def close(self, failure: TransferFailed | None = None) -> None:
         """Give up, and reset the connection if it was made; a wait fails with `failure`."""
         ...
 
@@ -70,11 +73,11 @@ class _Channel:
             connection.abort(self._failure)
         self._wake()
 
-    def close(self, failure: TransferFailed = NO_CONNECTION) -> None:
+    def close(self, failure: TransferFailed | None = None) -> None:
         if self._failure is None:
-            self._failure = failure
+            self._failure = failure or no_connection()
         if self._connection is not None:
-            self._connection.abort(failure)
+            self._connection.abort(self._failure)
         self._wake()
 
     async def connect(self) -> DataConnection:
@@ -87,7 +90,7 @@ class _Channel:
             if timer.active():
                 timer.cancel()
         if self._failure is not None or self._connection is None:
-            raise self._failure or NO_CONNECTION
+            raise self._failure or no_connection()
         return self._connection
 
     def _wake(self) -> None:
@@ -101,7 +104,7 @@ class PassiveChannel(_Channel):
 
     def __init__(self, reactor: ChannelReactor, settings: FTPSettings, peer: str) -> None:
         super().__init__(reactor, settings)
-        self._peer = normalise(peer)
+        self._peer = peer
         self._listening: IListeningPort | None = None
         self._unused: IDelayedCall | None = None
 
@@ -119,13 +122,12 @@ class PassiveChannel(_Channel):
 
     def admit(self, address: IAddress | None) -> DataConnection | None:
         """Return the connection for somebody who knocks, or None to hang up."""
-        known = normalise(str(getattr(address, "host", "")))
-        if self._listening is None or known is None or known != self._peer:
+        if self._listening is None or not _same(str(getattr(address, "host", "")), self._peer):
             return None
         self._stop_listening()
         return self.new_connection()
 
-    def close(self, failure: TransferFailed = NO_CONNECTION) -> None:
+    def close(self, failure: TransferFailed | None = None) -> None:
         """Close the port, too."""
         self._stop_listening()
         super().close(failure)
@@ -136,6 +138,12 @@ class PassiveChannel(_Channel):
         port, self._listening = self._listening, None
         if port is not None:
             port.stopListening()
+
+
+def _same(one: str, other: str) -> bool:
+    """Return whether two texts from sockets are one machine; scoped addresses match as text."""
+    known = normalise(one)
+    return known == normalise(other) if known is not None else bool(one) and one == other
 
 
 def _port_of(listening: IListeningPort) -> int:
@@ -188,7 +196,7 @@ class ActiveChannel(_Channel):
             )
         return await super().connect()
 
-    def close(self, failure: TransferFailed = NO_CONNECTION) -> None:
+    def close(self, failure: TransferFailed | None = None) -> None:
         """Stop connecting, too."""
         super().close(failure)
         connector, self._connector = self._connector, None

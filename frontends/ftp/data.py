@@ -8,7 +8,6 @@ Sizes: a socket is read up to a MiB at a time, pieces of half a MiB and more are
 beyond 4 MiB not taken the socket is not read.
 """
 
-import socket
 from collections import deque
 from collections.abc import Callable
 from typing import Protocol as Shape
@@ -33,7 +32,6 @@ from truckee.frontends.ftp.pace import Pace
 READ_SIZE = 1 << 20
 PIECE = 1 << 19
 MOST_HELD = 4 << 20
-_SOCKET_BUFFER = 1 << 22
 _TICKS = 12  # looks at the pace per data timeout
 
 
@@ -224,15 +222,15 @@ class DataConnection(Protocol):
     # the transport's side
 
     def connectionMade(self) -> None:
-        """Take the transport: nothing is read yet."""
+        """Take the transport: nothing is read yet.
+
+        The kernel's buffers stay as they are: a fixed size would end its own tuning of them.
+        """
         self.transport.pauseProducing()
         transport = cast("_Tunable", self.transport)
         if hasattr(transport, "bufferSize"):
             transport.bufferSize = READ_SIZE
             transport.SEND_LIMIT = READ_SIZE
-        handle = getattr(self.transport, "getHandle", lambda: None)()
-        if isinstance(handle, socket.socket):
-            handle.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _SOCKET_BUFFER)
         self._made(self)
 
     def dataReceived(self, data: bytes) -> None:

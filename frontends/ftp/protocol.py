@@ -39,7 +39,7 @@ from truckee.frontends.ftp.data import StreamTransport, TransferFailed
 from truckee.frontends.ftp.errors import reply_for
 from truckee.frontends.ftp.session import Refused, Session
 from truckee.frontends.ftp.settings import FTPSettings
-from truckee.frontends.ftp.transfer import CONTROL_LOST
+from truckee.frontends.ftp.transfer import control_lost
 
 _log = Logger()
 
@@ -187,7 +187,7 @@ class FTPProtocol(Protocol):
         session = self.session
         if session is not None:
             if session.transfer is not None:
-                session.transfer.abort(CONTROL_LOST)
+                session.transfer.abort(control_lost())
             session.end_login()
         self._wake_drained()
         if self._running is None:
@@ -215,7 +215,7 @@ class FTPProtocol(Protocol):
             self._drain_waiter = Deferred()
             await self._drain_waiter
         if self.gone:
-            raise CONTROL_LOST
+            raise control_lost()
 
     def _wake_drained(self) -> None:
         self._stop_timer("unread")

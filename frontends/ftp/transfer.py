@@ -21,7 +21,10 @@ from truckee.frontends.vfs.session import ReadHandle, WriteHandle
 
 T = TypeVar("T")
 
-CONTROL_LOST = TransferFailed(426, "control connection lost")
+
+def control_lost() -> TransferFailed:
+    """Return a new failure for a client that is gone."""
+    return TransferFailed(426, "control connection lost")
 
 
 class Transfer:
