@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 TRUCKEE = Path(sys.executable).parent / "truckee"
+OPTIONS = ("--ftp", "tcp:0:interface=127.0.0.1", "--json")
 
 
 class Node:
@@ -17,8 +18,7 @@ class Node:
     def __init__(self, folder: Path, servers: int) -> None:
         self.folder = folder
         self.process = subprocess.Popen(
-            [TRUCKEE, "start", folder, "--servers", str(servers)]
-            + ["--ftp", "tcp:0:interface=127.0.0.1", "--json"],
+            [TRUCKEE, "start", folder, "--servers", str(servers), *OPTIONS],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             env={**os.environ, "USER": "ann", "LOGNAME": "ann"},

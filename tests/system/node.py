@@ -28,14 +28,15 @@ class Node:
     ready: dict = field(default_factory=dict)
 
     def start(self) -> "Node":
-        self.process = subprocess.Popen(
-            [TRUCKEE, "start", self.folder, *self.options]
-            + ["--ftp", "tcp:0:interface=127.0.0.1", "--json"],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=(self.folder.parent / "stderr.log").open("ab"),
-            env={**os.environ, "USER": "ann", "LOGNAME": "ann"},
-        )
+        with (self.folder.parent / "stderr.log").open("ab") as log:
+            self.process = subprocess.Popen(
+                [TRUCKEE, "start", self.folder, *self.options]
+                + ["--ftp", "tcp:0:interface=127.0.0.1", "--json"],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                env={**os.environ, "USER": "ann", "LOGNAME": "ann"},
+            )
         waited, _, _ = select.select([self.process.stdout], [], [], READY_WITHIN)
         line = self.process.stdout.readline() if waited else b""
         if not line:

@@ -1,0 +1,111 @@
+"""``make bench``: the figures that matter, as ratios taken in one run; writes RESULTS.rst.
+
+python -m benchmarks [--quick] [--only files,small,ftp,memory]
+"""
+
+import argparse
+import datetime
+import os
+import platform
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+from twisted.internet.defer import Deferred
+from twisted.internet.task import react
+
+from benchmarks import directories, files, ftp, memory, stages
+from benchmarks.measure import MB, Report, Row, median_wall, random_file, rates
+
+RESULTS = Path(__file__).parent / "RESULTS.rst"
+
+
+async def run(options: argparse.Namespace, folder: Path, report: Report) -> None:
+    size = (50 if options.quick else 200) * MB
+    rounds = 1 if options.quick else 3
+    only = set(options.only.split(","))
+    source = random_file(folder / "source", size)
+    core: dict[int, float] = {}
+    if only & {"files", "ftp"}:
+        for servers in (10, 1):
+            core[servers] = await files.measure(report, folder, source, servers, rounds)
+    if "stages" in only:
+        stages.measure(report, folder, source)
+    if "small" in only:
+        await directories.measure(report, folder, rounds)
+    if "ftp" in only:
+        for servers in (10, 1):
+            puts, gets = ftp.measure(folder, servers, size, rounds)
+            ratio = core[servers] / median_wall(puts)
+            shape = f"{size // MB} MB, {min(3, servers)}-of-{servers}"
+            report.add(
+                Row(
+                    f"FTP put {shape}, STOR to 226",
+                    rates(puts, size),
+                    f"core: {size / MB / core[servers]:.0f} MB/s",
+                    f"{ratio:.0%}",
+                    ">= 80%",
+                    ratio >= 0.8,
+                )
+            )
+            report.add(Row(f"FTP get {shape}, RETR to 226", rates(gets, size)))
+    if "memory" in only:
+        memory.measure(report, folder, quick=options.quick)
+
+
+def write_results(report: Report) -> None:
+    lines = [
+        "Results",
+        "=======",
+        "",
+        f"``make bench`` on {datetime.date.today():%Y-%m-%d}: {os.cpu_count()} cores, "
+        f"{platform.system()} {platform.machine()}, Python {platform.python_version()}.",
+        "Medians, with the spread in brackets; only ratios within one run mean anything.",
+        "",
+        ".. list-table::",
+        "   :header-rows: 1",
+        "",
+    ]
+    header = ("Item", "Truckee", "Against", "Ratio", "Gate", "")
+    rows = [
+        (
+            r.item,
+            r.figure,
+            r.against,
+            r.ratio,
+            r.gate,
+            {None: "", True: "reached", False: "missed"}[r.reached],
+        )
+        for r in report.rows
+    ]
+    for row in [header, *rows]:
+        for i, cell in enumerate(row):
+            lines.append(f"   {'* -' if i == 0 else '  -'} {cell.strip()}".rstrip())
+    lines += ["", *(line for note in report.notes for line in (f"* {note}",)), ""]
+    RESULTS.write_text("\n".join(lines))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="smaller and once; writes no results")
+    parser.add_argument("--only", default="files,stages,small,ftp,memory")
+    parser.add_argument("--folder", help="where the stores are made; default a temporary one")
+    options = parser.parse_args()
+    folder = Path(tempfile.mkdtemp(dir=options.folder))
+    report = Report()
+    sys.setswitchinterval(0.001)  # as a node does
+
+    async def everything() -> None:
+        try:
+            await run(options, folder, report)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+        if not options.quick and options.only == parser.get_default("only"):
+            write_results(report)
+
+    react(lambda _: Deferred.fromCoroutine(everything()))
+
+
+if __name__ == "__main__":
+    main()
