@@ -83,14 +83,14 @@ class Control:
         self._tasks = Tasks()
         self._factory = _Factory(handlers, self._tasks)
         self._port: IListeningPort | None = None
+        self._folder = -1
 
     def start(self) -> None:
-        """Listen; a path too long for the system only costs a warning."""
-        if len(os.fsencode(self._path)) > _LONGEST_PATH:
-            _log.warn("the path of the private folder is too long for the control socket")
-            return
+        """Listen, in the place of what a killed node may have left there."""
         self._path.unlink(missing_ok=True)
-        self._port = self._reactor.listenUNIX(str(self._path), self._factory, mode=0o600)
+        self._folder = os.open(self._path.parent, os.O_DIRECTORY | os.O_RDONLY | os.O_CLOEXEC)
+        address = _address(self._path, self._folder)
+        self._port = self._reactor.listenUNIX(address, self._factory, mode=0o600)
 
     async def stop(self) -> None:
         """Close the socket; questions under way are dropped."""
@@ -100,6 +100,14 @@ class Control:
             stopped: Deferred[None] | None = port.stopListening()
             if stopped is not None:
                 await stopped
+            os.close(self._folder)
+
+
+def _address(path: Path, folder: int) -> str:
+    """Return a name of the socket short enough for the system: by way of its open folder."""
+    if len(os.fsencode(path)) <= _LONGEST_PATH:
+        return str(path)
+    return f"/proc/self/fd/{folder}/{path.name}"
 
 
 def ask(folder: Path, question: Mapping[str, object]) -> Mapping[str, Any]:
@@ -107,14 +115,8 @@ def ask(folder: Path, question: Mapping[str, object]) -> Mapping[str, Any]:
 
     Raises ServerGoneError when it cannot be reached, or with what it says went wrong.
     """
-    answer = b""
     try:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as s:
-            s.settimeout(_PATIENCE)
-            s.connect(str(folder / NAME))
-            s.sendall(json.dumps(question).encode("utf-8") + b"\n")
-            while len(answer) < LONGEST_LINE and (piece := s.recv(LONGEST_LINE)):
-                answer += piece
+        answer = _exchange(folder, json.dumps(question).encode("utf-8") + b"\n")
     except OSError:
         raise ServerGoneError("the running node does not answer on its control socket") from None
     fields: Mapping[str, Any] = {}
@@ -124,3 +126,18 @@ def ask(folder: Path, question: Mapping[str, object]) -> Mapping[str, Any]:
         said = str(fields.get("error", "")) if isinstance(fields, dict) else ""
         raise ServerGoneError(f"the running node could not do it: {said}")
     return fields
+
+
+def _exchange(folder: Path, question: bytes) -> bytes:
+    fd = os.open(folder, os.O_DIRECTORY | os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as s:
+            s.settimeout(_PATIENCE)
+            s.connect(_address(folder / NAME, fd))
+            s.sendall(question)
+            answer = b""
+            while len(answer) < LONGEST_LINE and (piece := s.recv(LONGEST_LINE)):
+                answer += piece
+            return answer
+    finally:
+        os.close(fd)

@@ -4,6 +4,7 @@ Knows the formats; touches the files it is given, and stores nothing.
 """
 
 import os
+import stat
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -155,7 +156,10 @@ def dump_share(settings: Settings, file: Path) -> int:
     """Show what a share file says of itself; secrets in it are not shown."""
     try:
         with files.opened(file) as fd:
-            share = _ShareFile(fd, os.fstat(fd).st_size)
+            found = os.fstat(fd)
+            if not stat.S_ISREG(found.st_mode):
+                raise ConfigError("it is not a file")
+            share = _ShareFile(fd, found.st_size)
             for name, value in share.describe():
                 say(f"{name:>24}: {value}")
     except (OSError, ConfigError) as error:
@@ -180,7 +184,6 @@ class _ShareFile:
         return os.pread(self.fd, min(length, _SMALL), offset)
 
     def describe(self) -> Iterator[Line]:
-        yield "share file size", self.size
         if container.is_mutable(self.read(0, container.HEAD_SIZE)):
             yield from self._mutable_container()
         else:
@@ -190,6 +193,7 @@ class _ShareFile:
         head = self.read(0, container.IMMUTABLE_HEADER_SIZE)
         header = container.ImmutableHeader.decode(head, self.size)
         yield "container", f"immutable, version {header.version}"
+        yield "share file size", self.size
         yield "share data", header.data_length
         yield "leases", header.lease_count
         start = container.IMMUTABLE_HEADER_SIZE
@@ -209,6 +213,7 @@ class _ShareFile:
         leases = sum(lease is not None for lease in header.slots)
         extra = self.read(header.extra_offset, self.size - header.extra_offset)
         yield "container", f"mutable, version {header.version}"
+        yield "share file size", self.size
         yield "server nodeid", base32.b2a(header.nodeid)
         yield "share data", header.data_length
         yield "leases", leases + len(container.decode_extra_leases(extra))
