@@ -13,10 +13,7 @@ Path = tuple[str, ...]
 ROOT: Path = ()
 
 MAX_POINTS = 255
-"""Most code points of one component."""
-
-MAX_BYTES = 1020
-"""Most UTF-8 bytes of one component."""
+"""Most code points of one component; they are never more than 1020 bytes of UTF-8."""
 
 _MAX_PATH_BYTES = 65536
 _MAX_DEPTH = 256
@@ -70,12 +67,6 @@ def check_name(name: str, *, lines: bool = False) -> None:
         raise BadNameError("the name holds a character that is not allowed")
     if len(name) > MAX_POINTS:
         raise BadNameError(f"the name is longer than {MAX_POINTS} characters")
-    try:
-        size = len(name.encode("utf-8"))
-    except UnicodeEncodeError:
-        raise BadNameError("the name is not UTF-8") from None
-    if size > MAX_BYTES:
-        raise BadNameError(f"the name is longer than {MAX_BYTES} bytes")
 
 
 def is_hidden(name: str, *, lines: bool = False) -> bool:

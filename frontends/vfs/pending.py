@@ -171,7 +171,12 @@ class PendingTable:
             file.buffer.close()
 
     def move(self, file: PendingFile, parent: DirectoryNode, path: Path) -> None:
-        """Let the handles follow a rename: their commit will link under the new name."""
+        """Let the handles follow a rename: their commit will link under the new name.
+
+        Does nothing for a name that is not being written any more.
+        """
+        if file.abandoned:
+            return
         self._leave(file)
         self._unindex(file)
         file.parent, file.name = parent, path[-1]

@@ -137,7 +137,7 @@ class VFSSession:
         lines = self.protocol == "ftp"
         if self._walker.is_uri_root(path):
             return Listing(self._vfs, self._describer, None, {}, {}, lines=lines).batches()
-        if path in self._index:
+        if await self._mine(path) is not None:
             raise ChildOfWrongTypeError("a file")
         node, _ = _linked(await self._walker.locate(path))
         directory = as_directory(node)
@@ -286,7 +286,7 @@ class VFSSession:
     async def rmdir(self, path: Path) -> None:
         """Unlink a directory. DirectoryNotEmptyError unless the node unlinks whole trees."""
         self._check_mutable(path)
-        if path in self._index:
+        if await self._mine(path) is not None:
             raise ChildOfWrongTypeError("a file")
         spot = await self._walker.locate(path)
         directory = as_directory(_linked(spot)[0])

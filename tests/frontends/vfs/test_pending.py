@@ -4,6 +4,7 @@ import pytest
 
 from tests.fakes.tree import Sink, Tree
 from truckee.core import errors as e
+from truckee.core.storage.faults import Kind, Rule
 
 P, Q, X = ("p",), ("q",), ("x",)
 
@@ -74,8 +75,6 @@ def test_other_accounts_see_only_what_is_linked(tree):
 def test_a_stat_waits_for_the_opening_that_came_before_it(tree):
     session = tree.session()
     tree.clock.advance(10)
-    from truckee.core.storage.faults import Kind, Rule
-
     tree.grid.faults.add(Rule(Kind.LATE, nth=1, seconds=2.0))
     opening = tree.start(session.open_write(P, truncate=True, create=True))
     stat = tree.start(session.stat(P))
@@ -90,8 +89,6 @@ def test_a_stat_waits_for_the_opening_that_came_before_it(tree):
 def test_an_opening_that_fails_leaves_nothing_to_those_who_wait(tree):
     session = tree.session()
     tree.clock.advance(10)
-    from truckee.core.storage.faults import Kind, Rule
-
     tree.grid.faults.add(Rule(Kind.LATE, nth=1, seconds=2.0))
     opening = tree.start(session.open_write(P, truncate=True, create=False))
     stat = tree.start(session.stat(P))
@@ -219,6 +216,22 @@ def test_handles_below_a_renamed_directory_follow_it(tree):
     assert tree.get(session, "/e/p") == b"data"
 
 
+def test_a_directory_that_is_mistaken_for_a_file_stays_a_directory(tree):
+    session = tree.session()
+    tree.run(session.mkdir(P))
+    tree.clock.advance(10)
+    tree.grid.faults.add(Rule(Kind.LATE, nth=1, seconds=2.0))
+    opening = tree.start(session.open_write(P, truncate=True, create=True))
+    listing = tree.start(session.list(P))
+    removal = tree.start(session.rmdir(P))
+    tree.clock.advance(3)
+    assert opening.result.check(e.ChildOfWrongTypeError)
+    opening.addErrback(lambda _: None)
+    assert listing.called
+    assert removal.result is None
+    assert linked(tree) == {}
+
+
 def test_a_rename_waits_for_a_commit_that_has_begun(tree):
     session = tree.session()
     d = closing(tree, writing(tree, session, b"data"))
@@ -228,6 +241,26 @@ def test_a_rename_waits_for_a_commit_that_has_begun(tree):
     assert d.called
     assert rename.called
     assert rename.result is None
+    assert linked(tree) == {"q": b"data"}
+
+
+def test_a_file_whose_commit_ends_during_a_rename_is_not_kept(tree):
+    session = tree.session()
+    d = closing(tree, writing(tree, session, b"data"))
+    rename = tree.start(session.rename(P, Q, replace=False))
+    tree.clock.advance(10)  # so that the rename has to ask the grid
+    late = Rule(Kind.LATE, nth=3, seconds=2.0, forever=True)
+    tree.grid.faults.add(late)
+    tree.client.release()
+    for _ in range(200):
+        tree.clock.advance(0.5)
+    assert late.reached
+    assert d.called
+    assert rename.called
+    assert rename.result is None
+    assert len(tree.vfs.pending) == 0
+    assert session._index == {}
+    tree.grid.faults.rules.clear()
     assert linked(tree) == {"q": b"data"}
 
 
@@ -268,8 +301,6 @@ def test_a_rename_that_fails_leaves_handles_where_they_were(tree):
     tree.put(session, "/p", b"old")
     handle = writing(tree, session, b"new", truncate=True)
     victim = writing(tree, session, b"victim", "/q")
-    from truckee.core.storage.faults import Kind, Rule
-
     tree.grid.faults.add(
         Rule(Kind.ERROR, calls=frozenset({"slot_testv_and_readv_and_writev"}), forever=True)
     )

@@ -312,6 +312,23 @@ def test_the_limit_is_taken_from_what_is_free(tmp_path):
     assert Spool(InlineCpu(), tmp_path / "spool").limit > 0
 
 
+def test_a_source_can_be_read_twice_and_left_in_the_middle(tmp_path):
+    _, buffer = make(tmp_path)
+    data = os.urandom(3_000_000)
+    now(buffer.write(0, data))
+    now(buffer.freeze())
+    source = BufferSource(buffer)
+    assert source.is_private
+    assert now(source.get_size()) == 3_000_000
+    assert b"".join(now(source.read(1_500_000))) == data[:1_500_000]
+    now(source.rewind())
+    assert b"".join(now(source.read(5_000_000))) == data
+    now(source.rewind())
+    assert b"".join(now(source.read(1000))) == data[:1000]
+    now(source.close())
+    assert now(source.read(1000)) == []
+
+
 def test_closing_gives_the_descriptor_and_the_room_back(tmp_path):
     spool, buffer = make(tmp_path)
     now(buffer.write(0, bytes(700_000)))
