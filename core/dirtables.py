@@ -43,7 +43,7 @@ T = TypeVar("T")
 _log = Logger()
 
 SMALL = 65536  # bytes of a table that is taken apart in the reactor thread
-MANY_CHILDREN = 10_000  # more than these are worth a warning
+MANY_CHILDREN = 10_000  # each time so many are full, there is a warning
 MAX_BATCH = 10_000  # edits in one modification
 MAX_CACHE = 32 * 2**20  # bytes
 VIEW_COST = 4  # what is made of a table takes so many times its bytes
@@ -342,7 +342,7 @@ class DirectoryTables:
             self.cache.forget(key)
             raise
         self.cache.put(key, result)
-        if batch.entries > MANY_CHILDREN:
+        if batch.entries // MANY_CHILDREN > batch.entries_before // MANY_CHILDREN:
             _log.warn("a directory has {entries} entries", entries=batch.entries)
         return batch
 
@@ -385,7 +385,7 @@ class _Queue:
 
     Many callers who each add file after file come back soon after each modification, but not in one
     moment: in a busy directory the next modification waits a little, until as many are there as
-    were announced or as the last one had, or no more come. Who is alone never waits.
+    were announced, or else as the last one had, or no more come. Who is alone never waits.
     """
 
     def __init__(
@@ -458,10 +458,10 @@ class _Queue:
         start = self._clock.seconds()
         if start - self._ended > BUSY_SECONDS:
             self._expected = 0
-        if start < self._alone_until or max(self._expected, self.announced) < BUSY:
+        if start < self._alone_until or (self.announced or self._expected) < BUSY:
             return
         before = len(self._waiting)
-        while len(self._waiting) < max(self._expected, self.announced):
+        while len(self._waiting) < (self.announced or self._expected):
             left = start + LINGER - self._clock.seconds()
             if left <= 0 or not await self._one_more(min(left, LINGER_GAP)):
                 break

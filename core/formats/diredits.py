@@ -188,11 +188,12 @@ class Batch:
         self._writekey = writekey
         self._now = now
         self.outcomes = [Outcome() for _ in edits]
-        self.entries = 0  # in the directory, after the latest attempt
+        self.entries_before = self.entries = 0  # in the directory, at the latest attempt
 
     def __call__(self, packed: bytes) -> bytes | None:
         """Return the changed table, or None when nothing changed; raise DirectoryFormatError."""
         table = Editor(packed, self._writekey)
+        self.entries_before = table.count
         for edit, outcome in zip(self._edits, self.outcomes, strict=True):
             outcome.child = outcome.error = None
             try:
