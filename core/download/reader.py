@@ -63,6 +63,7 @@ class FileReader:
         self._tasks = Tasks()
         self._holdings: dict[ShareKey, Holding] = {}
         self._search: Search | None = None
+        self._hungry: set[Stretch] = set()
         self._active: dict[int, Stretch] = {}
         self._reads = 0
         self._stopped = False
@@ -239,6 +240,8 @@ class FileReader:
         search = self._search
         if search is None or (urgent and search.finished and search.birth < stretch.birth):
             search = self._search = self._new_search()
+        if urgent:
+            self._hungry.add(stretch)
         search.hungry()
 
     def _new_search(self) -> Search:
@@ -267,12 +270,20 @@ class FileReader:
                 holding = self._holdings[key] = Holding(server, shnum, remote, grade, contact)
             holding.remote, holding.grade = remote, grade
         news = [self._holdings[server.server_id, shnum] for shnum in shares]
+        self._hungry.clear()
         for stretch in self._stretches():
             stretch.found(news)
 
-    def _exhausted(self) -> None:
+    def _exhausted(self, search: Search) -> None:
+        """Tell those who are not younger than the search; the others deserve one of their own."""
+        if search is not self._search:
+            return
+        hungry, self._hungry = self._hungry, set()
         for stretch in self._stretches():
-            stretch.exhausted()
+            if stretch.birth <= search.birth:
+                stretch.exhausted()
+            elif stretch in hungry:
+                self.want_shares(stretch, urgent=True)
 
     def _stretches(self) -> list[Stretch]:
         return list(dict.fromkeys(self._active.values()))
@@ -281,6 +292,7 @@ class FileReader:
         """Keep a segment that has arrived; forget one that failed or that nobody wants."""
         if self._active.get(segnum) is stretch:
             del self._active[segnum]
+        self._hungry.discard(stretch)
         if plaintext is not None and not self._stopped:
             self._kept.put(self._place, segnum, plaintext)
 

@@ -37,8 +37,11 @@ def usable_shares(
     answer: Mapping[int, ShareReader], total_shares: int
 ) -> Mapping[int, ShareReader]:
     """Return the shares whose numbers can belong to the file, in order; a server may lie."""
-    numbers = [n for n in answer if isinstance(n, int) and 0 <= n < total_shares]
-    return {n: answer[n] for n in sorted(numbers)}
+    return {n: answer[n] for n in sorted(n for n in answer if _is_shnum(n, total_shares))}
+
+
+def _is_shnum(number: object, total_shares: int) -> bool:
+    return isinstance(number, int) and 0 <= number < total_shares
 
 
 class Search:
@@ -53,7 +56,7 @@ class Search:
         tasks: Tasks,
         status: ReaderStatus,
         found: Found,
-        exhausted: Callable[[], None],
+        exhausted: Callable[["Search"], None],
         birth: int,
     ) -> None:
         """Take servers in the order to ask them, and whom to tell; `birth` is the reader's."""
@@ -96,7 +99,7 @@ class Search:
                             shares, elapsed = self._answers.pop(place)
                             self._found(self._servers[place], shares, elapsed)
                         case NoMore():
-                            self._exhausted()
+                            self._exhausted(self)
         finally:
             self._busy = False
 

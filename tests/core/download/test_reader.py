@@ -366,6 +366,48 @@ class FailureTests(ReaderCase):
         assert kept == [store.shares for store in self.stores]
         assert self.read(file) == file.plaintext
 
+    def test_a_read_that_begins_the_moment_another_failed_searches_anew(self):
+        for seconds in (0.0, 1.0):
+            file = self.store(5000, 3, 4, seed=f"file{seconds}")
+            si = file.cap.storage_index
+            reader = self.cache.get(file.cap)
+            self.faults.rules.clear()
+            if seconds:
+                late = Rule(
+                    Kind.LATE, calls=frozenset({"get_buckets"}), seconds=seconds, forever=True
+                )
+                self.faults.add(late)
+            saved = [store.shares.pop(si) for store in self.stores[1:3]]
+
+            async def twice(file=file, si=si, reader=reader, saved=saved):
+                with pytest.raises(NotEnoughSharesError):
+                    await reader.read_range(0, 5000)
+                for store, shares in zip(self.stores[1:3], saved, strict=True):
+                    store.shares[si] = shares
+                return await reader.read_range(0, 5000)
+
+            d = Deferred.fromCoroutine(twice())
+            self.clock.pump([0.5] * 10)
+            assert self.successResultOf(d) == file.plaintext
+
+    def test_a_read_that_joins_an_old_search_gets_one_of_its_own_when_that_fails(self):
+        file = self.store(3_000_000, 3, 4, 1 << 20)
+        si = file.cap.storage_index
+        saved = [store.shares.pop(si) for store in self.stores[1:3]]
+        late = Rule(Kind.LATE, calls=frozenset({"get_buckets"}), seconds=2.0, forever=True)
+        self.faults.add(late)
+        _, first = self.start(file, 0, 10)
+        self.clock.advance(1.0)
+        second_consumer, second = self.start(file, 2_500_000, 100)
+        for store, shares in zip(self.stores[1:3], saved, strict=True):
+            store.shares[si] = shares
+        self.clock.advance(1.0)
+        self.assertNoResult(second)
+        self.clock.advance(2.0)
+        self.successResultOf(first)  # it may as well profit
+        self.successResultOf(second)
+        assert second_consumer.data == file.plaintext[2_500_000:2_500_100]
+
     def test_shares_that_moved_between_two_reads_are_found_within_the_second(self):
         file = self.store()
         self.read(file, 0, 10)
