@@ -3,6 +3,7 @@
 import ftplib
 import io
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -151,3 +152,53 @@ class FilestoreTests(TestCase):
                 assert fetch(c, "a") == b"x" * 100
 
         await deferToThread(talk)
+
+    async def test_thousands_of_mdtm_cost_few_looks_at_the_directory(self) -> None:
+        node = await self.start()
+        looks = 0
+
+        def count(server):
+            read = server.slot_readv
+
+            async def counted(*args, **kwargs):
+                nonlocal looks
+                looks += 1
+                return await read(*args, **kwargs)
+
+            server.slot_readv = counted
+
+        def talk() -> float:
+            with login(node.port) as c:
+                c.storbinary("STOR a", io.BytesIO(b"x"))
+                for server in node.servers:
+                    count(server)
+                began = time.monotonic()
+                for _ in range(20):
+                    c.sock.sendall(b"MDTM a\r\n" * 100)
+                    for _ in range(100):
+                        assert c.getresp().startswith("213")
+                return time.monotonic() - began
+
+        seconds = await deferToThread(talk)
+        rounds = 1 + seconds // 3
+        assert looks <= 4 * len(node.servers) * rounds
+
+    async def test_a_client_that_never_reads_is_held_in_bounds(self) -> None:
+        node = await self.start()
+        kept = []
+
+        def talk() -> None:
+            with login(node.port) as c:
+                c.storbinary("STOR a", io.BytesIO(BIG * 20))
+            c = login(node.port)
+            c.voidcmd("TYPE I")
+            kept.extend([c.sock, c.file, c.transfercmd("RETR a")])
+            time.sleep(1)
+
+        await deferToThread(talk)
+        (connection,) = [
+            p.session.transfer.connection for p in node.ftp._sessions if p.session.transfer
+        ]
+        assert connection.written < 12 << 20
+        for s in kept:
+            s.close()

@@ -228,3 +228,35 @@ class SocketTests(TestCase):
                     socket.create_connection(("127.0.0.3", data_port), timeout=5)
 
         await self.in_thread(talk)
+
+    async def test_memory_is_bounded_when_one_side_stops(self) -> None:
+        port = await self.start({"a": BIG * 20})
+        self.vfs.gates["write"] = Gate(held=[])
+        sockets = []
+
+        def talk() -> int:
+            for command in ("RETR a", "STOR b"):
+                c = self.login(port)
+                c.voidcmd("TYPE I")
+                data = c.transfercmd(command)
+                sockets.extend([c.sock, c.file, data])
+                if command == "RETR a":
+                    continue
+                data.setblocking(False)
+                sent, ends = 0, time.monotonic() + 1.0
+                while time.monotonic() < ends and sent < 200_000_000:
+                    try:
+                        sent += data.send(BIG)
+                    except BlockingIOError:
+                        time.sleep(0.01)
+            return sent
+
+        sent = await self.in_thread(talk)
+        transfers = [p.session.transfer for p in self.ftp._sessions]
+        down, up = sorted(transfers, key=lambda t: t.connection.received)
+        assert down.connection.written < 8 << 20
+        assert up.connection._held <= 5 << 20
+        assert sent < 30 << 20
+        for s in sockets:
+            s.close()
+        self.vfs.gates["write"].release()
