@@ -4,12 +4,13 @@ Knows the storage seam and a clock; what to ask is decided in `truckee.core.uplo
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 
 from twisted.internet.defer import CancelledError
 from twisted.internet.interfaces import IReactorTime
 
 from truckee.core.crypto import hashes
-from truckee.core.errors import NoServersError, UploadUnhappinessError
+from truckee.core.errors import NoServersError, ServerTimeoutError, UploadUnhappinessError
 from truckee.core.placement import permuted
 from truckee.core.storage.api import Allocation, LeaseSecrets, StorageServer
 from truckee.core.storage.deadline import QUERY_TIMEOUT
@@ -19,6 +20,7 @@ from truckee.core.upload.place import Selection, Verdict, select
 from truckee.core.upload.shares import OpenShares, discard, note
 
 VERSION_LIFETIME = 15.0  # seconds for which a server's word about its space is believed
+SILENCE_LIFETIME = 60.0  # seconds for which a server that did not answer is asked only in need
 
 
 class ServerSelector:
@@ -38,6 +40,7 @@ class ServerSelector:
         self._cancel = hashes.client_cancel_secret(lease_secret)
         self._background = background
         self._space: dict[bytes, tuple[float, int]] = {}  # until when, largest share it takes
+        self._silent: dict[bytes, float] = {}  # until when
 
     def nowhere(self) -> OpenShares:
         """Return shares that go to no server."""
@@ -54,7 +57,30 @@ class ServerSelector:
         known = {server.server_id: server for server in self._servers()}
         if not known:
             raise NoServersError("client gave us zero servers")
-        order = permuted(known.values(), storage_index)[: 2 * total]
+        order = permuted(known.values(), storage_index)
+        now = self._clock.seconds()
+        self._silent = {s: until for s, until in self._silent.items() if until > now}
+        lively = [server for server in order if server.server_id not in self._silent]
+        if len(lively) < len(order) and lively:
+            # one hung server must not cost every upload its time limit
+            with suppress(UploadUnhappinessError):
+                return await self._select(
+                    lively[: 2 * total], storage_index, needed, happy, total, share_size
+                )
+        return await self._select(
+            order[: 2 * total], storage_index, needed, happy, total, share_size
+        )
+
+    async def _select(
+        self,
+        order: Sequence[StorageServer],
+        storage_index: bytes,
+        needed: int,
+        happy: int,
+        total: int,
+        share_size: int,
+    ) -> OpenShares:
+        known = {server.server_id: server for server in order}
         # a writable server that is going to be asked for space tells what it holds on that occasion
         list_all = len(order) > total
         held = await self._ask_what_they_hold(order, storage_index, share_size, list_all=list_all)
@@ -66,7 +92,7 @@ class ServerSelector:
             {server_id for server_id in held if not self._may_take(server_id, share_size)},
             held,
         )
-        shares = OpenShares(self._clock, self._background, selection)
+        shares = OpenShares(self._clock, self._background, selection, self._failed)
         secrets = self._file_secrets(storage_index)
         try:
             await self._rounds(selection, shares, known, storage_index, secrets, share_size)
@@ -112,7 +138,7 @@ class ServerSelector:
         answer: Allocation | Exception,
     ) -> None:
         if isinstance(answer, Exception):
-            note(answer)
+            self._failed(server_id, answer)
             selection.failed(server_id)
             shares.drop(server_id)
             return
@@ -121,6 +147,12 @@ class ServerSelector:
         selection.answered(server_id, asked, answer.already, taken)
         if not answer.already.union(taken).issuperset(asked):
             self._space.pop(server_id, None)  # it has less room than it said
+
+    def _failed(self, server_id: bytes, error: Exception) -> None:
+        """Remember a server that did not answer, and log what none should answer."""
+        note(error)
+        if isinstance(error, ServerTimeoutError):
+            self._silent[server_id] = self._clock.seconds() + SILENCE_LIFETIME
 
     def _give_back(self, allocation: Allocation) -> None:
         """Abort what a server gave when nobody was waiting any more."""
@@ -153,7 +185,7 @@ class ServerSelector:
                 )
         for server_id, answer in (await ask_all(self._clock, QUERY_TIMEOUT, asked)).items():
             if isinstance(answer, Exception):
-                note(answer)
+                self._failed(server_id, answer)
             else:
                 held[server_id] = answer
         return held

@@ -4,7 +4,7 @@ Knows share writers, a clock, and the selection that says whether what is left i
 A server that fails in any call is dropped with all its shares.
 """
 
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
@@ -38,11 +38,21 @@ async def discard(clock: IReactorTime, writers: Sequence[ShareWriter]) -> None:
 class OpenShares:
     """Shares being written. After a failure or cancellation the caller must call `abort`."""
 
-    def __init__(self, clock: IReactorTime, background: Tasks, selection: Selection) -> None:
-        """Take the selection whose layout must stay good enough, and a scope for aborting."""
+    def __init__(
+        self,
+        clock: IReactorTime,
+        background: Tasks,
+        selection: Selection,
+        failed: Callable[[bytes, Exception], None] | None = None,
+    ) -> None:
+        """Take the selection whose layout must stay good enough, and a scope for aborting.
+
+        `failed` is told which server broke down, and how.
+        """
         self._clock = clock
         self._background = background
         self._selection = selection
+        self._failed = failed
         self._writers: dict[_Place, ShareWriter] = {}
 
     def add(self, server_id: bytes, writers: Mapping[int, ShareWriter]) -> None:
@@ -104,8 +114,9 @@ class OpenShares:
         failed = set()
         for (server_id, _), answer in answers.items():
             if isinstance(answer, Exception):
-                note(answer)
                 failed.add(server_id)
+                if self._failed is not None:
+                    self._failed(server_id, answer)
         for server_id in failed:
             self._selection.failed(server_id)
             self.drop(server_id)

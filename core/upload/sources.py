@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from truckee.core.cpu import Cpu
+from truckee.core.errors import SourceChangedError
 from truckee.core.interfaces import Uploadable
 
 Buffer = bytes | bytearray | memoryview
@@ -103,3 +104,23 @@ class FileSource:
             file = self._source
         if file is not None:
             await self._disk.run(file.close)
+
+
+async def read_exactly(uploadable: Uploadable, size: int) -> list[Buffer]:
+    """Return the next `size` bytes in pieces; raise SourceChangedError if there are fewer."""
+    pieces: list[Buffer] = []
+    left = size
+    while left:
+        more = await uploadable.read(left)
+        got = sum(len(piece) for piece in more)
+        if not 0 < got <= left:
+            raise SourceChangedError("the contents became shorter while they were read")
+        pieces.extend(more)
+        left -= got
+    return pieces
+
+
+async def expect_end(uploadable: Uploadable) -> None:
+    """Raise SourceChangedError if there is more to read."""
+    if any(len(piece) for piece in await uploadable.read(1)):
+        raise SourceChangedError("the contents became longer while they were read")

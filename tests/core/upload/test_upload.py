@@ -21,8 +21,9 @@ from truckee.core.errors import (
 from truckee.core.formats.caps import LitCap
 from truckee.core.interfaces import Encoding
 from truckee.core.storage.faults import Kind, Rule
-from truckee.core.upload import encode, upload
+from truckee.core.upload import encode, pipeline
 from truckee.core.upload.sources import BytesSource
+from truckee.core.upload.upload import Uploader
 
 SMALL = b"0123456789" * 20
 LARGE = hashlib.sha256(b"large").digest() * 2000  # 64,000 bytes: some 63 segments of 1 KiB
@@ -34,8 +35,8 @@ TWICE = ("small", "large")
 def _write_little_at_a_time(monkeypatch):
     """Make LARGE pass through the pipeline in many groups."""
     monkeypatch.setattr(encode, "WRITE_SIZE", 1000)
-    monkeypatch.setattr(upload, "WRITE_SIZE", 1000)
-    monkeypatch.setattr(upload, "WHOLE_LIMIT", 10_000)
+    monkeypatch.setattr(pipeline, "WRITE_SIZE", 1000)
+    monkeypatch.setattr(pipeline, "WHOLE_LIMIT", 10_000)
 
 
 def contents(kind):
@@ -358,6 +359,28 @@ def test_a_happy_layout_with_fewer_than_k_shares_is_no_success():
     assert "only 5 shares could be placed, 6 are needed" in text
 
 
+def test_a_server_that_did_not_answer_is_left_alone_for_a_minute():
+    grid = UploadGrid(10)
+    break_calls(grid, grid.servers[:1], "allocate_buckets", kind=Kind.HANG, forever=True)
+    d = grid.start(SMALL)
+    assert grid.wait(d) == 15
+    result(d)
+    result(grid.start(SMALL * 2))  # at once
+    grid.clock.advance(60)
+    assert grid.wait(grid.start(SMALL * 3)) == 15
+
+
+def test_a_server_that_did_not_answer_is_asked_again_at_once_when_it_is_needed():
+    grid = UploadGrid(7)
+    break_calls(grid, grid.servers[:1], "allocate_buckets", kind=Kind.HANG)
+    d = grid.start(SMALL)
+    assert grid.wait(d) == 15
+    failure(d, UploadUnhappinessError)
+    check_stored(grid, result(grid.start(SMALL)), SMALL)
+    grid.clock.advance(60)
+    check_quiet(grid)
+
+
 # any call may break
 
 
@@ -641,8 +664,43 @@ def test_a_slow_server_holds_up_the_reading():
         gates.pop(0).callback(None)
         written += 1
     check_stored(grid, result(d), LARGE)
-    assert peak <= (upload.IN_FLIGHT + 3) * group
+    assert peak <= (pipeline.IN_FLIGHT + 3) * group
     assert peak < len(LARGE) / 3
+
+
+def test_many_uploads_share_one_amount_of_memory():
+    grid = UploadGrid(10)
+    uploader = Uploader(
+        lambda: grid.servers, grid.cpu, grid.clock, b"l" * 32, memory=4 * 3 * 1024 * 5
+    )
+    grid.faults.add(
+        Rule(Kind.LATE, 1, frozenset({"write"}), grid.servers[0], forever=True, seconds=1)
+    )
+    sources = [CountingSource(bytes([i]) + LARGE[:20000]) for i in range(8)]
+    running = [grid.start(b"", SEGMENTED, None, uploader, source) for source in sources]
+    assert sum(source.given for source in sources) <= 8 * 3 * 1024
+    for d in running:
+        grid.wait(d)
+        result(d)
+    assert uploader._budget.used == 0
+    check_quiet(grid)
+
+
+@pytest.mark.parametrize("kind", TWICE)
+def test_memory_is_given_back_however_an_upload_ends(kind):
+    for n in range(1, 40, 5):
+        grid = UploadGrid(8)
+        rule = grid.faults.add(Rule(Kind.HANG, n, forever=True))
+        for cancel in (True, False):
+            d = grid.start(contents(kind), SEGMENTED)
+            if cancel and not d.called:
+                d.cancel()
+            grid.wait(d)
+            d.addErrback(lambda _: None)
+            assert grid.uploader._budget.used == 0
+        assert rule.reached
+        grid.clock.advance(1900)
+        check_quiet(grid)
 
 
 def test_messages_never_name_the_file():
