@@ -22,13 +22,13 @@ from truckee.core.formats.caps import ChkReadCap, DirectoryCap, LitCap
 from truckee.core.interfaces import Encoding, FilesystemNode, Metadata, Uploadable
 from truckee.core.mutable.context import MutableCap, MutableContext
 from truckee.core.mutable.file import MutableFile
+from truckee.core.nodemaker import NodeMaker
 from truckee.core.nodes import (
     MAX_SDMF_SIZE,
     MDMF_VERSION,
     SDMF_VERSION,
     Engines,
     MutableFileNode,
-    NodeMaker,
     read_all,
 )
 from truckee.core.upload.sources import BytesSource

@@ -29,7 +29,8 @@ from truckee.core.interfaces import (
     Overwrite,
     Uploadable,
 )
-from truckee.core.nodes import Node, target_of
+from truckee.core.nodemaker import target_of
+from truckee.core.nodes import Node
 
 NodeFromTarget = Callable[[Target, bool], FilesystemNode]
 Pair = tuple[FilesystemNode, Metadata]

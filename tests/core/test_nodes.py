@@ -9,7 +9,7 @@ from twisted.internet.interfaces import IConsumer
 from zope.interface import implementer
 
 from tests.fakes.memory_grid import MemoryGrid
-from truckee.core import errors, nodes
+from truckee.core import errors
 from truckee.core.client import Client
 from truckee.core.directory import DirectoryNode
 from truckee.core.formats.caps import (
@@ -20,12 +20,12 @@ from truckee.core.formats.caps import (
     SdmfReadCap,
     SdmfWriteCap,
 )
+from truckee.core.nodemaker import UnknownNode, target_of
 from truckee.core.nodes import (
     CiphertextNode,
     ImmutableFile,
     LiteralFile,
     MutableFileNode,
-    UnknownNode,
 )
 from truckee.core.upload.sources import BytesSource
 
@@ -214,7 +214,7 @@ def test_a_verify_cap_of_a_file_can_be_checked_but_not_linked(client: Client) ->
     assert isinstance(node, CiphertextNode)
     assert node.get_size() == 1000
     with pytest.raises(errors.BadURIError):
-        nodes.target_of(node)
+        target_of(node)
 
 
 def test_no_repr_shows_a_capability(client: Client) -> None:
