@@ -61,6 +61,28 @@ class _Found:
         return header
 
 
+@dataclass(slots=True, eq=False)
+class _Change:
+    """One modification over all its attempts; `tried` are the versions it left unfinished."""
+
+    modifier: Modifier
+    tried: list[Header] = field(default_factory=list)
+    _floor: int = -1  # sequence number of the version that the last attempt began with
+
+    def base(self, found: _Found) -> Header:
+        """Return the version to change; raise UnrecoverableFileError when there is none.
+
+        An unfinished version of ours may have k shares and a number above the one that another
+        writer finished meanwhile. His is taken then: ours lacks his change, while the modifier
+        puts ours upon his. Only what is newer than our own beginning can be that; an older one
+        would lose changes that ours has.
+        """
+        header = found.map.best(self._floor, self.tried) or found.best()
+        if header not in self.tried:
+            self._floor = header.seqnum
+        return header
+
+
 @dataclass(frozen=True, slots=True)
 class MutableVersion:
     """One version of a mutable file, as it was found. `size` is that of the contents."""
@@ -198,8 +220,8 @@ class MutableFile:
         """
         self._slot.require_writekey()
         async with self._context.locks.hold(self._slot.storage_index, alone=True):
-            found = await self._survey(Mode.WRITE)
-            await self._publish(found, found.map.best(), contents)
+            found = await self._survey_to_write(Mode.WRITE)
+            await self._publish(found, found.map.best(), contents, [])
 
     async def modify(self, modifier: Modifier) -> None:
         """Replace the contents by what `modifier` makes of them; None or equal means no change.
@@ -210,11 +232,11 @@ class MutableFile:
         errors are those of `download` and `overwrite`.
         """
         self._slot.require_writekey()
-        delay = _FIRST_DELAY
+        delay, change = _FIRST_DELAY, _Change(modifier)
         for attempt in range(_TRIES):
             try:
                 async with self._context.locks.hold(self._slot.storage_index, alone=True):
-                    await self._attempt(modifier, first=attempt == 0)
+                    await self._attempt(change, first=attempt == 0)
                 return
             except (UncoordinatedWriteError, NotEnoughSharesError):
                 if attempt == _TRIES - 1:
@@ -228,34 +250,45 @@ class MutableFile:
             _log.info("collision on a mutable file; next try in {delay:.1f} s", delay=delay)
             await deferLater(self._context.clock, delay)
 
-    async def _attempt(self, modifier: Modifier, *, first: bool) -> None:
-        found = await self._survey(Mode.WRITE if first else Mode.CHECK)
-        header = found.best()
+    async def _attempt(self, change: "_Change", *, first: bool) -> None:
+        found = await self._survey_to_write(Mode.WRITE if first else Mode.CHECK)
+        header = change.base(found)
         old = await self._retrieval(found, header).whole()
         if len(old) <= _INLINE:
-            new = modifier(old, first)
+            new = change.modifier(old, first)
         else:
-            new = await self._context.cpu.run(modifier, old, first)
+            new = await self._context.cpu.run(change.modifier, old, first)
         if new is None or new == old:
             if first:
                 return
             new = old  # after a collision: make one version out of the mixture
-        await self._publish(found, header, new)
+        await self._publish(found, header, new, change.tried)
 
     async def _survey(self, mode: Mode) -> _Found:
         roster = Roster.of(self._context, self._slot.storage_index)
         return _Found(roster, await survey(self._context, self._slot, roster, mode))
 
+    async def _survey_to_write(self, mode: Mode) -> _Found:
+        """Return the map, of all servers when a newer version might be saved by looking further."""
+        found = await self._survey(mode)
+        if found.map.unrecoverable_newer() and mode is Mode.WRITE:
+            found = await self._survey(Mode.CHECK)
+        if found.map.unrecoverable_newer() and found.map.best() is not None:
+            _log.warn("a newer version of a mutable file has too few shares and is written over")
+        return found
+
     def _retrieval(self, found: _Found, header: Header) -> Retrieval:
         return Retrieval(self._context, self._slot, found.roster, found.map, header)
 
-    async def _publish(self, found: _Found, old: Header | None, contents: bytes) -> None:
+    async def _publish(
+        self, found: _Found, old: Header | None, contents: bytes, tried: list[Header]
+    ) -> None:
         """Write the next version over `found`, with the k and N of `old`."""
         seqnum = next_seqnum(found.map)
         k, n = self._shares_of(old)
         geometry = writers_geometry(len(contents), k, n, is_mdmf=self._slot.mdmf)
         pair = await key_pair(self._context, self._slot, found.roster, found.map)
-        version = NewVersion(contents, seqnum, geometry, pair)
+        version = NewVersion(contents, seqnum, geometry, pair, tried)
         await publish(self._context, self._slot, found.roster, found.map, version)
 
     async def _create(self, contents: bytes, pair: rsa.KeyPair) -> None:

@@ -5,7 +5,7 @@ the worker pool and sends them; it touches servers, clock and randomness.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from twisted.logger import Logger
 
@@ -42,7 +42,7 @@ from truckee.core.storage.api import (
     TestWriteVectors,
     WriteVector,
 )
-from truckee.core.storage.deadline import CALL_TIMEOUT, within
+from truckee.core.storage.deadline import CALL_TIMEOUT, QUERY_TIMEOUT, within
 from truckee.core.tasks import Tasks
 
 _log = Logger()
@@ -191,12 +191,13 @@ class Published:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class NewVersion:
-    """All that a write needs besides the servers."""
+    """All that a write needs besides the servers; `tried` gets its header before it is sent."""
 
     contents: bytes
     seqnum: int
     geometry: Geometry
     pair: rsa.KeyPair
+    tried: list[Header] = field(default_factory=list)
 
 
 async def publish(
@@ -213,6 +214,7 @@ async def publish(
     places = goal(found, roster.order, n, happy)
     require_happy(places, k, happy, "no shares of a mutable file were sent")
     header, shares = await _make_shares(context, slot, version)
+    version.tried.append(header)
     sender = _Sender(context, slot, roster, found, header.checkstring)
     placed, collided = await sender.send(places, shares)
     if not collided and happiness(layout(placed)) < happy:
@@ -344,10 +346,11 @@ class _Sender:
         """Return the answer of one server, or None when the write failed or may have."""
         context, storage_index = self.context, self.slot.storage_index
         server = self.roster.by_id[server_id]
+        limit = QUERY_TIMEOUT if context.is_suspect(server) else CALL_TIMEOUT
         try:
             return await within(
                 context.clock,
-                CALL_TIMEOUT,
+                limit,
                 server.slot_testv_and_readv_and_writev(
                     storage_index,
                     write_enabler(self.slot.require_writekey(), server.lease_seed),

@@ -66,12 +66,17 @@ class Servermap:
         """Return all copies of one version, in the order in which they were found."""
         return [copy for copy in self.copies.values() if copy.header == header]
 
-    def best(self) -> Header | None:
-        """Return the highest version of which k distinct shares were found."""
+    def best(self, above: int = -1, without: Collection[Header] = ()) -> Header | None:
+        """Return the highest version of which k distinct shares were found.
+
+        Only sequence numbers over `above` count, and no version in `without`.
+        """
         good = [
             header
             for header, shnums in self.versions().items()
             if len(shnums) >= header.geometry.needed_shares
+            and header.seqnum > above
+            and header not in without
         ]
         return max(good, key=_rank, default=None)
 

@@ -11,7 +11,7 @@ from twisted.internet.defer import DeferredQueue
 from twisted.logger import Logger
 
 from truckee.core.crypto import aes, rsa
-from truckee.core.crypto.hashes import mutable_writekey
+from truckee.core.crypto.hashes import mutable_fingerprint, mutable_writekey
 from truckee.core.errors import (
     FormatError,
     ServerTimeoutError,
@@ -244,7 +244,7 @@ async def key_pair(
     """
     writekey = slot.require_writekey()
     known = context.pairs.get(writekey)
-    if known is not None:
+    if known is not None and mutable_fingerprint(known.public_der) == slot.fingerprint:
         return known
     for copy in list(found.copies.values()):
         pair = await _key_from(context, slot, roster, copy, writekey)

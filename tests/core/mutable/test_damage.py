@@ -45,13 +45,17 @@ def positions(grid, file, step):
     return range(0, len(next(iter(grid.shares(file).values()))), step)
 
 
+STEPS = [7, pytest.param(1, marks=pytest.mark.long)]
+
+
 @pytest.mark.parametrize("is_mdmf", [False, True], ids=["sdmf", "mdmf"])
 @pytest.mark.parametrize("damaged", [1, 7])
-def test_any_flipped_byte_in_up_to_seven_shares_is_survived(is_mdmf, damaged):
+@pytest.mark.parametrize("step", STEPS)
+def test_any_flipped_byte_in_up_to_seven_shares_is_survived(is_mdmf, damaged, step):
     grid, file = made(is_mdmf)
     before = grid.snapshot(file)
     places = sorted(before)
-    for i, position in enumerate(positions(grid, file, 7)):
+    for i, position in enumerate(positions(grid, file, step)):
         victims = [places[(i + j) % 10] for j in range(damaged)]
         flip(grid, file, victims, position)
         reader = reopened(grid.process(), file, readonly=True)
@@ -61,11 +65,12 @@ def test_any_flipped_byte_in_up_to_seven_shares_is_survived(is_mdmf, damaged):
 
 @pytest.mark.parametrize("is_mdmf", [False, True], ids=["sdmf", "mdmf"])
 @pytest.mark.parametrize("damaged", [8, 10])
-def test_more_damage_gives_the_right_bytes_or_a_clear_error(is_mdmf, damaged):
+@pytest.mark.parametrize("step", STEPS)
+def test_more_damage_gives_the_right_bytes_or_a_clear_error(is_mdmf, damaged, step):
     grid, file = made(is_mdmf)
     before = grid.snapshot(file)
     places, refused = sorted(before), 0
-    for position in positions(grid, file, 7):
+    for position in positions(grid, file, step):
         flip(grid, file, places[:damaged], position)
         try:
             reader = reopened(grid.process(), file, readonly=True)

@@ -1,7 +1,10 @@
 """Mutable files over servers that break, hang and lie; clocks are virtual."""
 
+import random
+
 import pytest
 from twisted.internet.defer import Deferred
+from twisted.internet.task import deferLater
 
 from tests.fakes.mutable_grid import Grid, key, reopened
 from truckee.core.errors import (
@@ -319,6 +322,127 @@ def test_a_write_between_map_and_publish_stops_an_overwrite():
     with pytest.raises(UncoordinatedWriteError):
         grid.run(reopened(context, file).overwrite(b"mine"))
     assert grid.run(file.download()) == b"theirs"
+
+
+@pytest.mark.parametrize("is_mdmf", [False, True], ids=["sdmf", "mdmf"])
+def test_who_reads_while_another_process_writes_gets_old_or_new_at_every_moment(is_mdmf):
+    grid = Grid()
+    file = made(grid, OLD * 100, is_mdmf=is_mdmf)
+    healthy = [server._server for server in grid.servers]
+    for i, server in enumerate(grid.servers):  # the writes arrive one by one
+        original = server.slot_testv_and_readv_and_writev
+
+        async def late(*args, original=original, seconds=i):
+            await deferLater(grid.clock, seconds)
+            return await original(*args)
+
+        server.slot_testv_and_readv_and_writev = late
+    writing = Deferred.fromCoroutine(reopened(grid.process(), file).overwrite(NEW * 100))
+    seen = []
+    while not writing.called:
+        reader = grid.process()
+        reader.servers = lambda: healthy
+        seen.append(grid.run(reopened(reader, file).download(), 0))
+        grid.clock.advance(0.5)
+    assert set(seen) == {OLD * 100, NEW * 100}
+    assert seen == sorted(seen, key=lambda contents: contents == NEW * 100)
+
+
+def test_a_write_capability_with_another_fingerprint_gets_no_key():
+    grid = Grid()
+    context = grid.process()
+    file = grid.run(MutableFile.create(context, OLD, mdmf=False))
+    forged = type(file.cap)(file.cap.writekey, b"?" * 32)
+    with pytest.raises(UnrecoverableFileError):
+        grid.run(MutableFile(context, forged).overwrite(NEW))
+    assert grid.run(file.download()) == OLD
+
+
+class Race:
+    """Two or three processes edit one file over servers of random speed that sometimes fail."""
+
+    def __init__(self, seed):
+        self.random = random.Random(seed)
+        self.grid = Grid(self.random.choice([8, 10, 10, 12]))
+        self.file = made(self.grid, b"", is_mdmf=bool(seed % 2))
+        self.outcomes = {}
+        kinds = [Kind.ERROR, Kind.ERROR_AFTER, Kind.LATE, Kind.HANG_AFTER]
+        for _ in range(self.random.randrange(3)):
+            kind, nth = self.random.choice(kinds), self.random.randrange(1, 40)
+            server, forever = self.random.choice(self.grid.servers), self.random.random() < 0.2
+            self.grid.faults.add(Rule(kind, nth, server=server, forever=forever, seconds=2.0))
+        for server in self.grid.servers:
+            for name in ("slot_readv", "slot_testv_and_readv_and_writev"):
+                setattr(server, name, self.slowed(getattr(server, name)))
+
+    def slowed(self, call):
+        async def slow(*args):
+            await self.wait(self.random.choice([0.01, 0.3, 1]))
+            result = await call(*args)
+            await self.wait(0.2)
+            return result
+
+        return slow
+
+    def wait(self, most):
+        return deferLater(self.grid.clock, self.random.random() * most)
+
+    async def edit(self, number):
+        normal = lambda mean, _: mean * self.random.uniform(0.3, 1.5)  # noqa: E731
+        file = reopened(self.grid.process(normal=normal), self.file)
+        await self.wait(2)
+        for i in range(self.random.randrange(1, 3)):
+            word = b"<%d.%d>" % (number, i)
+            try:
+                await file.modify(append(word))
+                self.outcomes[word] = True
+            except EXPECTED:
+                self.outcomes[word] = False
+
+    def run(self):
+        edits = [Deferred.fromCoroutine(self.edit(i)) for i in range(self.random.choice([2, 3]))]
+        for _ in range(4000):
+            if all(edit.called for edit in edits):
+                break
+            self.grid.clock.advance(0.1)
+        else:
+            pytest.fail("the edits have not come to an end")
+        self.grid.faults.rules.clear()
+        return self.grid.run(reopened(self.grid.process(), self.file).download(), 100)
+
+
+@pytest.mark.parametrize(
+    "seeds",
+    [range(20), range(280, 300), pytest.param(range(1000, 3000), marks=pytest.mark.long)],
+    ids=["0-20", "280-300", "1000-3000"],
+)
+def test_every_edit_that_was_said_to_succeed_is_there_once_after_any_race(seeds):
+    for seed in seeds:
+        race = Race(seed)
+        contents = race.run()
+        for word, succeeded in race.outcomes.items():
+            count = contents.count(word)
+            assert count == 1 or (count == 0 and not succeeded), (seed, word, contents)
+
+
+def test_an_unfinished_version_of_ours_gives_way_to_one_that_another_finished():
+    """Theirs is done and has six shares left; ours, with the same number, has put down four."""
+    grid = Grid()
+    file = made(grid, b"base")
+    context = grid.process()
+    before = grid.snapshot(file)
+    done = []
+
+    def modifier(old, first):
+        if first:
+            grid.run(reopened(grid.process(), file).overwrite(old + b" theirs"))
+            done.append(grid.snapshot(file))
+            grid.restore(file, {place: before[place] for place in sorted(before)[:4]})
+        return append(b" mine")(old, first)
+
+    grid.run(reopened(context, file).modify(modifier), 30)
+    assert len(done) == 1
+    assert grid.run(file.download()) == b"base theirs mine"
 
 
 def test_four_collisions_are_enough():
