@@ -102,8 +102,12 @@ class Node:
 
     def ftp(self) -> ftplib.FTP:
         ftp = ftplib.FTP(encoding="utf-8", timeout=90)
-        ftp.connect("127.0.0.1", self.port)
-        ftp.login(self.account, self.password)
+        try:
+            ftp.connect("127.0.0.1", self.port)
+            ftp.login(self.account, self.password)
+        except BaseException:
+            ftp.close()
+            raise
         return ftp
 
     def put(self, name: str, data: bytes) -> None:
