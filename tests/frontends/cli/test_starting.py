@@ -1,0 +1,331 @@
+"""``truckee start``, ``run`` and ``create`` as processes, with real signals and ports."""
+
+import ftplib
+import io
+import json
+import os
+import pty
+import re
+import select
+import signal
+import socket
+import subprocess
+import sys
+import time
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from tests.fakes.node_folder import make_node
+from truckee.frontends.cli.main import run
+
+TRUCKEE = Path(sys.executable).parent / "truckee"
+LOCAL = "tcp:0:interface=127.0.0.1"
+ENVIRONMENT = {**os.environ, "USER": "ann", "LOGNAME": "ann"}
+
+
+class Running:
+    """One process of ours."""
+
+    def __init__(self, *words, stdin=subprocess.DEVNULL):
+        self.errors = Path(str(words[1])).parent / "errors"
+        with self.errors.open("ab") as errors:
+            self.process = subprocess.Popen(
+                [TRUCKEE, *map(str, words)],
+                stdin=stdin,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                env=ENVIRONMENT,
+            )
+
+    def line(self, seconds=60):
+        waited, _, _ = select.select([self.process.stdout], [], [], seconds)
+        return self.process.stdout.readline().decode() if waited else ""
+
+    def ready(self):
+        text = self.line()
+        assert text, self.errors.read_text()
+        return json.loads(text)
+
+    def wait(self, seconds=45):
+        code = self.process.wait(seconds)
+        self.rest = self.process.stdout.read().decode()
+        self.process.stdout.close()
+        return code
+
+    def stop(self):
+        self.process.terminate()
+        return self.wait()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        if self.process.poll() is None:
+            self.process.kill()
+            self.wait()
+
+
+def command(*words):
+    """Run to the end; return code, output, errors."""
+    done = subprocess.run(
+        [TRUCKEE, *map(str, words)],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        env=ENVIRONMENT,
+        timeout=60,
+        check=False,
+    )
+    assert "Traceback" not in done.stderr
+    return done.returncode, done.stdout, done.stderr
+
+
+def login(ready, password):
+    ftp = ftplib.FTP(timeout=30)
+    ftp.connect(ready["ftp"]["host"], ready["ftp"]["port"])
+    ftp.login(ready["account"], password)
+    return closing(ftp)
+
+
+def modes(folder):
+    for path in folder.rglob("*"):
+        if not path.is_symlink():
+            yield path, path.lstat().st_mode & 0o777
+
+
+def test_from_nothing_a_node_starts_stops_and_starts_again(tmp_path):
+    node = tmp_path / "node"
+    with Running("start", node, "--servers", "3", "--ftp", LOCAL, "--json") as first:
+        ready = first.ready()
+        assert ready == {
+            "v": 1,
+            "ready": True,
+            "ftp": {"host": "127.0.0.1", "port": ready["ftp"]["port"]},
+            "account": "ann",
+            "directory": str(node),
+        }
+        password = (node / "private" / "first-password").read_text().strip()
+        assert re.fullmatch(r"([a-z]+-){4}\d\d", password)
+        with login(ready, password) as ftp:
+            ftp.storbinary("STOR hello", io.BytesIO(b"hello" * 1000))
+
+        # one node, one process
+        code, out, err = command("start", node, "--ftp", LOCAL)
+        assert (code, out) == (4, "")
+        assert "running already" in err
+
+        # nobody else reads anything of it
+        for path, mode in modes(node):
+            assert not mode & 0o077, path
+        cmdline = Path(f"/proc/{first.process.pid}/cmdline").read_bytes()
+        assert password.encode() not in cmdline
+        assert b"URI:" not in cmdline
+
+        # a running node makes the directory of a new account
+        code, _, err = command("account", "add", "bob", "-d", node, "--generate")
+        assert code == 0, err
+        bobs = (node / "private" / "password-bob").read_text().strip()
+        with login({**ready, "account": "bob"}, bobs) as ftp:
+            assert ftp.nlst() == []
+        began = time.monotonic()
+        assert first.stop() == 0
+        assert time.monotonic() - began < 10
+        assert first.rest == ""
+
+    with Running("start", node, "--servers", "3", "--ftp", LOCAL, "--json") as second:
+        ready = second.ready()
+        taken = bytearray()
+        with login(ready, password) as ftp:
+            ftp.retrbinary("RETR hello", taken.extend)
+        assert taken == b"hello" * 1000
+        assert second.stop() == 0
+    for path in [node / "logs" / "truckee.log", tmp_path / "errors"]:
+        text = path.read_text()
+        assert password not in text
+        assert "URI:" not in text
+    for options in (["--servers", "4"], ["--needed", "2"], ["--private-dir", tmp_path / "x"]):
+        assert command("start", node, *options)[0] == 2
+
+
+def test_a_public_service_runs_without_any_standard_descriptor(tmp_path):
+    node = tmp_path / "node"
+    code, out, err = command("create", node, "--servers", "1", "--json")
+    assert code == 0, err
+    assert json.loads(out) == {"v": 1, "created": True, "account": "ann", "directory": str(node)}
+    assert command("create", node)[0] == 4
+    script = f'exec "{TRUCKEE}" run "{node}" --ftp {LOCAL} <&- >&- 2>&-'
+    process = subprocess.Popen(["sh", "-c", script], env=ENVIRONMENT)
+    try:
+        log = node / "logs" / "truckee.log"
+        deadline = time.monotonic() + 60
+        while "node is up" not in (log.read_text() if log.exists() else ""):
+            assert time.monotonic() < deadline
+            assert process.poll() is None
+            time.sleep(0.1)
+        assert (node / "running.process").read_text().split()[0] == str(process.pid)
+        process.terminate()
+        assert process.wait(40) == 0
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+
+
+def test_keys_and_capabilities_may_be_kept_elsewhere(tmp_path):
+    node, keys = tmp_path / "node", tmp_path / "keys"
+    options = ["--servers", "1", "--private-dir", keys, "--ftp", LOCAL, "--json"]
+    for _ in range(2):
+        with Running("start", node, *options) as running:
+            ready = running.ready()
+            with login(ready, (keys / "first-password").read_text().strip()) as ftp:
+                assert ftp.nlst() == []
+            assert running.stop() == 0
+    assert not (node / "private").exists()
+    assert {p.name for p in keys.iterdir()} >= {"accounts", "secret", "convergence"}
+
+
+def test_a_port_that_was_asked_for_and_is_taken_is_an_error(tmp_path):
+    node = make_node(tmp_path / "node")
+    with socket.socket() as squatter:
+        squatter.bind(("127.0.0.1", 0))
+        squatter.listen()
+        port = squatter.getsockname()[1]
+        code, out, err = command("start", node, "--ftp", port)
+        assert (code, out) == (1, "")
+        assert f"{port}" in err
+        assert "in use" in err
+        with (node / "truckee.cfg").open("a") as cfg:
+            cfg.write(f"port = tcp:{port}:interface=127.0.0.1\n")
+        assert command("run", node)[0] == 1
+
+
+def test_the_usual_port_taken_means_the_next_and_a_loud_word(tmp_path):
+    node = make_node(tmp_path / "node")
+    with socket.socket() as squatter:
+        squatter.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            squatter.bind(("127.0.0.1", 8021))
+            squatter.listen()
+        except OSError:
+            pass  # somebody else has it: just as good
+        with Running("start", node, "--json") as running:
+            port = running.ready()["ftp"]["port"]
+            assert port != 8021
+            assert running.stop() == 0
+    text = (tmp_path / "errors").read_text()
+    assert "taken" in text
+    assert str(port) in text
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        (["start", "--servers", "0"], 2),
+        (["start", "--servers", "3", "--needed", "4"], 2),
+        (["start", "--servers", "2", "--disk", "/tmp"], 2),
+        (["start", "--disk", "/absent/disk"], 1),
+        (["start", "--ftp", "nonsense"], 2),
+        (["start", "--ftp", "unix:/tmp/x"], 2),
+        (["start", "--bogus"], 2),
+        (["run"], 3),
+    ],
+)
+def test_what_cannot_be_started_has_its_exit_code(tmp_path, capsys, monkeypatch, words, code):
+    monkeypatch.setattr("truckee.frontends.process.harden", lambda: None)  # this is our process
+    first, *options = words
+    found = run([first, str(tmp_path / "node"), *options])
+    out, err = capsys.readouterr()
+    assert (found, out) == (code, ""), err
+    assert "Traceback" not in err
+    assert err
+    assert not (tmp_path / "node" / "truckee.cfg").exists()
+
+
+SPOILT = {
+    "private": lambda n: (n / "private").chmod(0o755),
+    "secret": lambda n: (n / "private" / "secret").chmod(0o644),
+    "folder": lambda n: n.chmod(0o777),
+    "configuration": lambda n: (n / "truckee.cfg").write_text("[bogus]\nx = 1\n"),
+}
+SPOILT_INSIDE = {
+    "accounts": lambda n: (n / "private" / "accounts").chmod(0o640),
+    "no secret": lambda n: (n / "private" / "secret").unlink(),
+    "no accounts": lambda n: (n / "private" / "accounts").write_text("# nobody\n"),
+}
+
+
+@pytest.mark.parametrize("spoil", SPOILT.values(), ids=SPOILT)
+def test_a_node_that_is_not_in_order_is_not_opened(tmp_path, capsys, monkeypatch, spoil):
+    monkeypatch.setattr("truckee.frontends.process.harden", lambda: None)
+    node = make_node(tmp_path / "node")
+    spoil(node)
+    assert run(["run", str(node)]) == 1
+    assert "cannot run the node" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("spoil", SPOILT_INSIDE.values(), ids=SPOILT_INSIDE)
+def test_a_node_whose_private_files_are_not_in_order_does_not_start(tmp_path, spoil):
+    node = make_node(tmp_path / "node")
+    spoil(node)
+    code, out, err = command("run", node, "--ftp", LOCAL)
+    assert (code, out) == (1, ""), err
+    assert "cannot start the node" in err
+
+
+def test_on_a_terminal_the_password_is_shown_once(tmp_path):
+    node = tmp_path / "node"
+    main, terminal = pty.openpty()
+    process = subprocess.Popen(
+        [TRUCKEE, "start", node, "--ftp", LOCAL],
+        stdin=terminal,
+        stdout=terminal,
+        stderr=subprocess.DEVNULL,
+        env=ENVIRONMENT,
+    )
+    os.close(terminal)
+    shown = b""
+    try:
+        while b"Ctrl-C" not in shown:
+            waited, _, _ = select.select([main], [], [], 60)
+            assert waited, shown
+            shown += os.read(main, 4096)
+        text = shown.decode()
+        password = re.search(r"password  (\S+)", text)
+        assert password
+        port = re.search(r"ftp://ann@127\.0\.0\.1:(\d+)/", text)
+        assert port
+        assert "1-of-1 coding  ! one disk" in text
+        assert not (node / "private" / "first-password").exists()
+        ready = {"ftp": {"host": "127.0.0.1", "port": int(port[1])}, "account": "ann"}
+        with login(ready, password[1]) as ftp:
+            assert ftp.nlst() == []
+        process.send_signal(signal.SIGINT)
+        assert process.wait(40) == 0
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+        os.close(main)
+
+
+@pytest.mark.parametrize("after", [0.4, 0.9])
+def test_a_start_killed_early_is_finished_by_the_next(tmp_path, after):
+    node = tmp_path / "node"
+    with Running("start", node, "--servers", "3", "--ftp", LOCAL, "--json") as running:
+        time.sleep(after)
+        running.process.kill()
+    with Running("start", node, "--servers", "3", "--ftp", LOCAL, "--json") as running:
+        ready = running.ready()
+        with login(ready, (node / "private" / "first-password").read_text().strip()) as ftp:
+            assert ftp.nlst() == []
+
+
+def test_a_new_account_on_a_node_at_rest_gets_its_directory(tmp_path):
+    node = tmp_path / "node"
+    assert command("create", node, "--servers", "2")[0] == 0
+    code, out, err = command("account", "add", "bob", "-d", node, "--generate", "--read-only")
+    assert code == 0, err
+    assert "URI:" not in out + err
+    assert len(re.findall(r"URI:DIR2:\S+", (node / "private" / "accounts").read_text())) == 2
