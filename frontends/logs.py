@@ -134,6 +134,10 @@ class _RotatingFile:
         self._file.write(text)
         self._file.flush()
 
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
 
 def _to_standard_error(text: str) -> None:
     os.write(2, text.encode("utf-8", "backslashreplace"))
