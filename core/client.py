@@ -19,6 +19,7 @@ from truckee.core.download.cache import ReaderCache
 from truckee.core.download.reader import FileReader
 from truckee.core.formats import dirnode
 from truckee.core.formats.caps import ChkReadCap, DirectoryCap, LitCap
+from truckee.core.formats.links import Target
 from truckee.core.interfaces import Encoding, FilesystemNode, Metadata, Uploadable
 from truckee.core.mutable.context import MutableCap, MutableContext
 from truckee.core.mutable.file import MutableFile
@@ -37,6 +38,7 @@ from truckee.core.upload.upload import Uploader
 AUTO_SDMF_SIZE = 2**20
 """A mutable file is made SDMF up to this size, MDMF above, when the caller does not say."""
 
+_ENTRY_SIZE = 300  # bytes, about
 _ACCOUNT = b"truckee account convergence v1"
 
 
@@ -181,15 +183,10 @@ class Client:
         UploadErrors.
         """
         links = targets(children or {})
-        packed = b""
-
-        def pack(writekey: bytes) -> bytes:
-            nonlocal packed
-            packed = dirnode.pack(links, writekey=writekey)
-            return packed
-
+        pair = await self._mutable.keys.take()
+        packed = await self._pack(links, hashes.mutable_writekey(pair.private_der))
         mdmf = version == MDMF_VERSION
-        file = await MutableFile.create(self._mutable, pack if links else b"", mdmf=mdmf)
+        file = await MutableFile.create(self._mutable, packed, mdmf=mdmf, keypair=pair)
         node = self._nodes.create(DirectoryCap(file.cap))
         assert isinstance(node, DirectoryNode)  # noqa: S101 - our own cap, not input
         node.remember(packed)
@@ -202,11 +199,14 @@ class Client:
 
         Raises MustBeDeepImmutableError, MustNotBeUnknownRWError, BadNameError, UploadErrors.
         """
-        links = targets(children)
-        if len(links) * 200 > SMALL:
-            packed = await self._mutable.cpu.run(dirnode.pack, links, writekey=None)
-        else:
-            packed = dirnode.pack(links, writekey=None)
+        packed = await self._pack(targets(children), None)
         node = self._nodes.create(DirectoryCap(await self.upload(BytesSource(packed))), True)
         assert isinstance(node, DirectoryNode)  # noqa: S101 - our own cap, not input
         return node
+
+    async def _pack(
+        self, links: Mapping[str, tuple[Target, Metadata]], writekey: bytes | None
+    ) -> bytes:
+        if len(links) * _ENTRY_SIZE <= SMALL:
+            return dirnode.pack(links, writekey=writekey)
+        return await self._mutable.cpu.run(dirnode.pack, links, writekey=writekey)

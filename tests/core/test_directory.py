@@ -287,6 +287,25 @@ class TestMoving:
         assert grid.run(root.get("a")).get_uri() == uri(7)
         assert grid.run(sub.get("a")).get_uri() == LIT
 
+    def test_a_move_that_breaks_off_leaves_two_links(
+        self, grid: MemoryGrid, client: Client, root: DirectoryNode
+    ) -> None:
+        sub = grid.run(root.create_subdirectory("sub"))
+        grid.run(root.set_uri("a", LIT))
+        real = root._tables._write
+
+        async def once(cap: Any, key: Any, edits: Any) -> Any:
+            if key == root._key:
+                raise errors.UncoordinatedWriteError("somebody else")
+            return await real(cap, key, edits)
+
+        root._tables._write = once  # type: ignore[method-assign]
+        root._tables._queues.clear()
+        with pytest.raises(errors.UncoordinatedWriteError):
+            grid.run(root.move_child_to("a", sub))
+        assert grid.run(root.has_child("a"))
+        assert grid.run(sub.has_child("a"))
+
     def test_the_moved_child_is_the_one_that_is_there_now(
         self, grid: MemoryGrid, root: DirectoryNode
     ) -> None:
@@ -541,7 +560,7 @@ class TestCache:
         assert all(list(listing) == ["a"] for listing in listings)
         assert calls[0] <= alone * 2
 
-    @pytest.mark.threat("S4")
+    @pytest.mark.threat("U7")
     def test_a_forged_cap_with_the_same_storage_index_cannot_poison_the_cache(
         self, grid: MemoryGrid, client: Client, root: DirectoryNode
     ) -> None:

@@ -9,7 +9,7 @@ from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 
 from truckee.core.client import Client
-from truckee.core.cpu import InlineCpu
+from truckee.core.cpu import Cpu, InlineCpu
 from truckee.core.crypto import rsa
 from truckee.core.download.cache import ReaderCache
 from truckee.core.interfaces import Encoding
@@ -47,9 +47,17 @@ class CountingServer(LocalServer):
 class MemoryGrid:
     """Servers, a virtual clock that only `run` moves, and clients made by `client`."""
 
-    def __init__(self, servers: int = 10, now: float = 1_800_000_000.5) -> None:
-        self.clock = Clock()
-        self.clock.advance(now)
+    def __init__(
+        self,
+        servers: int = 10,
+        now: float = 1_800_000_000.5,
+        cpu: Cpu | None = None,
+        clock: Any = None,  # a real reactor, for tests that do not call `run`
+    ) -> None:
+        self.cpu = cpu or InlineCpu()
+        self.clock = clock or Clock()
+        if clock is None:
+            self.clock.advance(now)
         self.servers = [
             CountingServer(MemoryStore(bytes([i]) * 20), self.clock) for i in range(servers)
         ]
@@ -60,7 +68,7 @@ class MemoryGrid:
     ) -> Client:
         """Return a client with a context of its own: another one is like another process."""
         encoding = encoding or Encoding()
-        cpu = InlineCpu()
+        cpu = self.cpu
         context = MutableContext(
             lambda: self.servers,
             cpu,
