@@ -113,6 +113,11 @@ class FTPProtocol(Protocol):
         return session.login.account if session is not None and session.login is not None else None
 
     @property
+    def leaving(self) -> bool:
+        """Whether the last reply has been given."""
+        return self._closing
+
+    @property
     def busy(self) -> bool:
         """Whether a command runs."""
         return self._running is not None

@@ -7,6 +7,7 @@ transfers after `transfer_grace`, and commits are waited for up to `drain_timeou
 
 import os
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 
 from twisted.application.service import Service
@@ -93,8 +94,11 @@ class FTPServer(Service, Registry):
         return len(found)
 
     def build(self, host: str) -> FTPProtocol | None:
-        """Return the protocol for a client at `host`; None for one that is banned."""
-        if not self._may_connect(host):
+        """Return the protocol for a client at `host`; None to hang up on it without a word.
+
+        That is for those who are banned, and for a flood faster than refusals can be sent.
+        """
+        if not self._may_connect(host) or len(self._sessions) >= 2 * self._settings.max_sessions:
             return None
         protocol = FTPProtocol(
             self._reactor, self._portal, self._settings, self, self._random, self._wall_clock
@@ -109,14 +113,30 @@ class FTPServer(Service, Registry):
         s = self._settings
         if self._stopping:
             return "the node is shutting down"
-        if len(self._sessions) >= s.max_sessions:
+        staying = [p for p in self._sessions if not p.leaving]
+        if len(staying) >= s.max_sessions:
             return "too many sessions"
-        if sum(p.account is None for p in self._sessions) >= s.max_unauthenticated:
+        strangers = [p for p in staying if p.account is None]
+        if len(strangers) >= s.max_unauthenticated and not self._evict(strangers):
             return "too many sessions without a login"
         exempt = s.throttle_exempt_loopback and is_loopback(host)
         if not exempt and sum(h == host for h in self._sessions.values()) >= s.max_sessions_per_ip:
             return "too many sessions from your address"
         return ""
+
+    def _evict(self, strangers: list[FTPProtocol]) -> bool:
+        """Make room for somebody new; return whether that worked.
+
+        Who connects and says nothing would otherwise hold every place for `login_grace`. The oldest
+        goes that is not in the middle of a command, from the address with the most of them.
+        """
+        idle = [p for p in strangers if not p.busy]
+        if not idle:
+            return False
+        ((crowd, _),) = Counter(self._sessions[p] for p in idle).most_common(1)
+        victim = next(p for p in idle if self._sessions[p] == crowd)
+        victim.shut_down("others wait for a place, log in faster")
+        return True
 
     def admit(self, protocol: FTPProtocol, account: str, limit: int | None) -> bool:
         """Return whether `account` stays within its number of sessions with this one."""

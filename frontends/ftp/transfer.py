@@ -180,6 +180,7 @@ class _HeldConsumer:
         self._began: Deferred[None] | None = Deferred()
         self._ended: Deferred[None] = Deferred()
         self._result: object = None
+        self._stopped = False
         self._paused = False
 
     async def beginning(self) -> None:
@@ -220,12 +221,17 @@ class _HeldConsumer:
             self.resumeProducing()
 
     def stop(self) -> None:
-        """Tell the producer that nobody wants its bytes."""
+        """Tell the producer, also one that comes later, that nobody wants its bytes."""
+        self._stopped = True
+        self._held.clear()
         producer, self._producer = self._producer, None
         if producer is not None:
             producer.stopProducing()
 
     def registerProducer(self, producer: IProducer, streaming: bool) -> None:
+        if self._stopped:
+            producer.stopProducing()
+            return
         self._producer = cast("IPushProducer", producer)
         if self._target is not None:
             self._target.registerProducer(cast("IProducer", self), streaming)
@@ -238,6 +244,8 @@ class _HeldConsumer:
     def write(self, data: bytes) -> None:
         if self._target is not None:
             self._target.write(data)
+            return
+        if self._stopped:
             return
         self._held.append(data)
         self.pauseProducing()

@@ -60,6 +60,7 @@ class FakeSession:
     logged_out: int = 0
     open_writes: set = field(default_factory=set)
     open_reads: set = field(default_factory=set)
+    last_read: object = None
 
     def gate(self, name: str) -> Gate:
         return self.gates.setdefault(name, Gate())
@@ -113,6 +114,7 @@ class FakeSession:
             raise e.ChildOfWrongTypeError("a directory")
         handle = FakeRead(self, attributes_of(found), found)
         self.open_reads.add(handle)
+        self.last_read = handle
         return handle
 
     async def open_write(

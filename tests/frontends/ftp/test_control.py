@@ -451,3 +451,44 @@ def test_the_roots_own_name_cannot_be_taken_away() -> None:
     assert client.ask("RMD /").startswith("550")
     assert client.ask("RNFR /").startswith("550")
     assert client.ask("RMD").startswith("501")
+
+
+def test_anonymous_needs_no_password_where_it_is_on() -> None:
+    server = Server(
+        FTPSettings(anonymous=True), portal=FakePortal(lambda c: FakeSession("anonymous"))
+    )
+    client = server.connect()
+    client.ask("USER ftp")
+    assert client.ask("PASS me@example.org").startswith("230 ")
+    assert not hasattr(server.portal.seen[0][0], "password")
+
+
+def test_the_rest_of_the_small_commands() -> None:
+    client = Server().login()
+    answers = client.finals(
+        "ACCT x", "SYST", "CLNT me", "OPTS X", "OPTS UTF8 OFF", "TYPE", "SITE HELP", "SITE", "MKD"
+    )
+    assert [a[:3] for a in answers] == [
+        "202",
+        "215",
+        "200",
+        "501",
+        "501",
+        "501",
+        "200",
+        "504",
+        "501",
+    ]
+
+
+def test_a_session_held_up_in_a_transfer_still_answers_a_line_too_long() -> None:
+    server = Server()
+    client = server.login()
+    data = client.open_data()
+    client.ask("STOR a")
+    data.feed(b"x")
+    assert client.ask("x" * 9000).startswith("426 ") or client.wire.write_closed
+    client.pass_time(6)
+    assert client.wire.closed
+    assert server.vfs.root == {}
+    assert server.ftp.sessions == 0

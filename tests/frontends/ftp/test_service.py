@@ -22,13 +22,42 @@ def test_one_connection_too_many_is_told_so() -> None:
     assert server.connect().greeting.startswith("220 ")
 
 
-def test_strangers_cannot_take_every_place() -> None:
+@pytest.mark.threat("D1")
+def test_strangers_who_say_nothing_make_room_for_who_comes() -> None:
+    server = Server(FTPSettings(max_unauthenticated=3))
+    logged_in = server.login()
+    other = server.connect("10.0.0.1")
+    drips = []
+    for _ in range(10):
+        drips += [server.connect() for _ in range(30)]
+        server.reactor.advance(0)
+    good = server.connect()
+    assert good.greeting.startswith("220 ")
+    server.reactor.advance(0)
+    assert [d.wire.closed is None for d in drips[-3:]] == [False, False, True]
+    assert other.wire.closed is None  # the crowd pays, not the lonely
+    good.ask("USER alice")
+    assert good.ask("PASS secret").startswith("230 ")
+    assert logged_in.ask("NOOP").startswith("200 ")
+    assert server.ftp.sessions <= 5
+
+
+def test_strangers_whose_password_is_being_checked_are_not_sent_away() -> None:
     server = Server(FTPSettings(max_unauthenticated=2))
-    server.login()
-    server.login()
-    server.connect()
-    server.connect()
+    server.portal.held = []
+    waiting = [server.connect() for _ in range(2)]
+    for client in waiting:
+        client.send("USER alice", "PASS secret")
     assert server.connect().greeting.startswith("421 ")
+    for d in server.portal.held:
+        d.callback(None)
+    assert all("230 " in client.text() for client in waiting)
+
+
+def test_a_flood_within_one_turn_is_hung_up_on() -> None:
+    server = Server(FTPSettings(max_sessions=10))
+    built = [server.ftp.build("127.0.0.1") for _ in range(100)]
+    assert sum(p is not None for p in built) == 20
 
 
 def test_one_address_has_a_limit_and_loopback_has_none() -> None:

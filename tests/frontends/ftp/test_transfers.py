@@ -1,6 +1,10 @@
 """Transfers: when an upload counts, how either kind ends, and what stays in memory."""
 
+from ipaddress import IPv4Address
+
 import pytest
+from twisted.internet.error import CannotListenError, ConnectionRefusedError
+from twisted.python.failure import Failure
 
 from tests.fakes.fake_vfs import FakeSession, Gate
 from tests.fakes.ftp_wire import Client, Server, final_replies
@@ -592,3 +596,83 @@ def test_a_listing_can_be_aborted() -> None:
     client.ask("LIST")
     assert [f[:3] for f in client.finals("ABOR")] == ["426", "226"]
     assert client.ask("NOOP").startswith("200")
+
+
+def test_no_free_port_is_425() -> None:
+    server, client = make({}, passive_ports=range(50000, 50003))
+
+    def taken(*args, **kwargs):
+        raise CannotListenError("", 0, OSError())
+
+    server.reactor.listenTCP = taken
+    assert client.finals("PASV", "EPSV")[0].startswith("425 ")
+
+
+def test_an_ipv6_client_uses_epsv() -> None:
+    server = Server(vfs=FakeSession())
+    client = server.connect("::1", "::1")
+    client.ask("USER alice", "PASS secret")
+    assert [f[:3] for f in client.finals("PASV", "EPSV 1", "EPSV 2", "EPSV 3", "EPSV x")] == [
+        "522",
+        "522",
+        "229",
+        "522",
+        "501",
+    ]
+    assert client.ask("EPRT |2|::1|30000|").startswith("200 ")
+    assert client.ask("EPRT |1|127.0.0.1|30000|").startswith("504 ")
+
+
+def test_a_masqueraded_address_is_told_to_clients_elsewhere_alone() -> None:
+    _, client = make({}, masquerade_address=IPv4Address("192.0.2.7"))
+    assert "(127,0,0,1," in client.ask("PASV")
+
+
+def test_nobody_answering_in_active_mode_is_425() -> None:
+    server, client = make({"a": b"abc"})
+    client.ask("PORT 127,0,0,1,100,1")
+    client.ask("RETR a")
+    factory = server.reactor.tcpClients[0][2]
+    factory.clientConnectionFailed(server.reactor.connectors[0], Failure(ConnectionRefusedError()))
+    assert client.text().startswith("425 ")
+    assert client.ask("NOOP").startswith("200 ")
+
+
+def test_abor_while_connecting_stops_it() -> None:
+    server, client = make({"a": b"abc"})
+    client.ask("PORT 127,0,0,1,100,1")
+    client.ask("RETR a")
+    assert [f[:3] for f in client.finals("ABOR")] == ["426", "226"]
+    assert server.reactor.connectors[0].stoppedConnecting
+
+
+def test_a_new_pasv_closes_the_old_port() -> None:
+    server, client = make({"a": b"abc"})
+    client.ask("PASV")
+    old = server.reactor.tcpServers[-1][1]
+    client.ask("PASV")
+    from twisted.internet.address import IPv4Address as Address
+
+    assert old.buildProtocol(Address("TCP", "127.0.0.1", 40001)) is None
+
+
+def test_a_stopped_listing_of_a_vanished_client_leaves_nothing_running() -> None:
+    server, client = make({f"f{i:05}": b"" for i in range(2000)})
+    data = client.open_data()
+    data.limit = 100
+    client.ask("LIST")
+    data.reset()
+    assert client.text().startswith("426 ")
+    client.wire.lose()
+    assert server.ftp.sessions == 0
+
+
+def test_a_read_that_begins_after_abor_is_stopped() -> None:
+    server, client = make({"a": BIG})
+    server.vfs.gates["read"] = Gate(held=[])
+    client.open_data()
+    assert client.ask("RETR a") == ""
+    assert [f[:3] for f in client.finals("ABOR")] == ["426", "226"]
+    server.vfs.gates["read"].release()
+    assert server.vfs.last_read.stopped
+    assert server.vfs.last_read.closed
