@@ -216,7 +216,7 @@ async def publish(
     header, shares = await _make_shares(context, slot, version)
     version.tried.append(header)
     sender = _Sender(context, slot, roster, found, header.checkstring)
-    placed, collided = await sender.send(places, shares)
+    placed, collided = await sender.send_in_turn(places, shares)
     if not collided and happiness(layout(placed)) < happy:
         # servers broke or are full: once more, elsewhere
         refused = found.failed | {server_id for server_id, _ in places - placed}
@@ -289,9 +289,26 @@ class _Sender:
     roster: Roster
     found: Servermap
     checkstring: bytes
+    sent: set[Place] = field(default_factory=set)
+
+    async def send_in_turn(
+        self, places: set[Place], shares: Sequence[bytes]
+    ) -> tuple[set[Place], bool]:
+        """Write over good shares first, and to other places only when nobody else showed.
+
+        New copies would succeed in any case and add weight to a version that has lost already:
+        with k shares it would hide one that its writer finished.
+        """
+        over = places & self.found.copies.keys()
+        placed, collided = await self.send(over, shares)
+        if not collided and places - over:
+            placed_now, collided = await self.send(places - over, shares)
+            placed |= placed_now
+        return placed, collided
 
     async def send(self, places: set[Place], shares: Sequence[bytes]) -> tuple[set[Place], bool]:
         """Return where shares were placed, and whether another writer showed."""
+        self.sent |= places
         batches = requests(places, max(map(len, shares)))
         outcomes = await self._write_all(
             [
@@ -304,7 +321,7 @@ class _Sender:
         for i, result in outcomes.items():
             server_id, shnums = batches[i]
             if not result.success or others_wrote(
-                result.data, server_id, places, self.found, self.checkstring
+                result.data, server_id, self.sent, self.found, self.checkstring
             ):
                 collided = True
             if result.success:
