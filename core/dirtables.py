@@ -137,8 +137,10 @@ class TableCache:
     def peek(self, key: Key) -> _Packed | None:
         """Return what is believed to be the table now, or None."""
         found = self._entries.get(key)
-        if found is None or (found.until is not None and found.until <= self._clock.seconds()):
+        if found is None:
             return None
+        if found.until is not None and not 0 < found.until - self._clock.seconds() <= self._ttl:
+            return None  # too old, or from a time before the clock was set back
         self._entries.move_to_end(key)
         return found
 

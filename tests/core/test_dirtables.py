@@ -78,6 +78,14 @@ class TestTableCache:
         assert cache.peek(key(0)) is not None
         assert cache.peek(key(1)) is None
 
+    def test_a_clock_that_is_set_back_makes_nothing_live_longer(self) -> None:
+        clock = Clock()
+        clock.advance(10_000)
+        cache = TableCache(clock, 3.0)
+        cache.put(key(), b"")
+        clock.rightNow -= 5_000
+        assert cache.peek(key()) is None
+
     def test_a_fetch_overtaken_by_a_write_gives_what_was_written(self) -> None:
         cache = TableCache(Clock(), 3.0)
         fetched: Deferred[bytes] = Deferred()

@@ -146,6 +146,19 @@ def test_damage_is_refused_or_hidden_and_never_raises_anything_else(
     )
 
 
+_pieces = st.sampled_from([b"0:,", b"1:a,", b"9:", b"12:", b",", b":", b"{}", b"00:,", b"3:0:,,"])
+
+
+@given(st.binary(max_size=60) | st.lists(_pieces, max_size=12).map(b"".join))
+def test_any_bytes_are_a_directory_or_refused_by_name(data: bytes) -> None:
+    for writekey in (None, KEY):
+        try:
+            table = dirnode.Table(data, writekey=writekey)
+        except errors.DirectoryFormatError:
+            continue
+        assert len(table.children()) + table.hidden == table.count
+
+
 @given(_children, _names)
 def test_an_edit_copies_all_other_entries(children: dict[str, Any], name: str) -> None:
     packed = dirnode.pack(children, writekey=KEY)
