@@ -199,34 +199,57 @@ class StoreFolder:
             return False
         return True
 
-    def place(self, temporary: str, slot: str, shnum: int, replace: bool) -> None:
-        """Put a finished file in its place; keep what is there already unless `replace`."""
+    def place(self, temporary: str, slot: str, shnum: int, replace: bool) -> bool:
+        """Put a finished file in its place; False when a sound share was there and stays.
+
+        With `replace` whatever is there is replaced.
+        """
         for last in (False, False, True):
             new = self.make_slot(slot)
             try:
-                if new or replace:
-                    self.files.rename(temporary, f"{slot}/{shnum}")
-                else:
-                    self._link(temporary, slot, shnum)
+                if not new and not replace:
+                    return self._link(temporary, f"{slot}/{shnum}")
+                self.files.rename(temporary, f"{slot}/{shnum}")
             except FileNotFoundError:
                 if last:  # else: the folder was removed just now as an empty one
                     raise
             else:
-                return
+                return True
+        return False
 
-    def _link(self, temporary: str, slot: str, shnum: int) -> None:
+    def _link(self, temporary: str, final: str) -> bool:
         """Give a file its final name unless a sound share has it."""
+        kept = False
         try:
-            self.files.link(temporary, f"{slot}/{shnum}")
+            self.files.link(temporary, final)
         except (FileExistsError, PermissionError):  # the latter: a filesystem without links
-            there = self.open_share(slot, shnum)
-            if there is None:  # nothing, or a file that nobody can read
-                self.files.rename(temporary, f"{slot}/{shnum}")
-                return
-            self.files.close(there.fd)
-            if there.kind is not ShareKind.IMMUTABLE:
-                raise ShareConflictError("a mutable share has this number") from None
+            kept = self._is_sound(final)
+            if not kept:
+                self.files.rename(temporary, final)
+                return True
         self.files.unlink(temporary)
+        return not kept
+
+    def _is_sound(self, path: str) -> bool:
+        """Tell whether an immutable share is there; False only when that is certain.
+
+        Raises ShareConflictError when a mutable one is, OSError when it cannot be read now.
+        """
+        try:
+            fd = self.files.open(path, READ)
+        except FileNotFoundError:
+            return False
+        except OSError as error:
+            if error.errno == errno.ELOOP:  # a symbolic link
+                return False
+            raise
+        try:
+            share = self._inspect(fd)
+        finally:
+            self.files.close(fd)
+        if share is not None and share.kind is not ShareKind.IMMUTABLE:
+            raise ShareConflictError("a mutable share has this number")
+        return share is not None
 
     def folders_of(self, slot: str) -> set[str]:
         """Return the folders whose entries must be durable for a share in `slot` to be found."""

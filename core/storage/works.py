@@ -86,12 +86,11 @@ class NewShare(FolderWork):
         """Rename it; a share that is there already stays."""
         if self.cancelled:
             raise StorageError("the upload was given up")
-        self._folder.place(self._temporary, self._slot, self._shnum, replace=False)
-        self._placed = True
+        self._placed = self._folder.place(self._temporary, self._slot, self._shnum, replace=False)
         folders |= self._folder.folders_of(self._slot)
 
     def undo(self) -> None:
-        """Remove the share: whether it is durable is not known."""
+        """Remove the share: whether it is durable is not known. Another's share stays."""
         if self._placed:
             self._folder.remove(self._slot, self._shnum, set())
         else:

@@ -382,6 +382,7 @@ class LayoutTests(SynchronousTestCase):
 
     def test_descriptors_are_few_and_all_are_closed(self):
         before = set(os.listdir("/proc/self/fd"))
+        self.store = self.reopened(fsync=False)
         for n in range(4):
             for k in range(100):
                 self.do(self.put(b"data", k, bytes([n]) * 16))
