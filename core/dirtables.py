@@ -139,7 +139,7 @@ class TableCache:
         found = self._entries.get(key)
         if found is None:
             return None
-        if found.until is not None and not 0 < found.until - self._clock.seconds() <= self._ttl:
+        if found.until is not None and not 0 < found.until - self._clock.seconds() < self._ttl + 1:
             return None  # too old, or from a time before the clock was set back
         self._entries.move_to_end(key)
         return found
