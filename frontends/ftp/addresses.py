@@ -44,6 +44,12 @@ def normalise(host: str) -> IPAddress | None:
     return address
 
 
+def plain(host: str) -> str:
+    """Return an IPv4-mapped address as the IPv4 one it is, and anything else unchanged."""
+    address = normalise(host)
+    return str(address) if isinstance(address, IPv4Address) else host
+
+
 def is_loopback(host: str) -> bool:
     """Return whether `host` is an address of this machine's loopback."""
     address = normalise(host)

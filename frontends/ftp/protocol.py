@@ -23,6 +23,7 @@ from zope.interface import implementer
 
 from truckee.core.errors import FormatError
 from truckee.frontends.ftp import access
+from truckee.frontends.ftp.addresses import plain
 from truckee.frontends.ftp.channels import ChannelReactor
 from truckee.frontends.ftp.codec import (
     MAX_LINE,
@@ -150,8 +151,8 @@ class FTPProtocol(Protocol):
             settings=self._settings,
             reactor=self._reactor,
             portal=self._portal,
-            peer=str(getattr(peer, "host", "")),
-            local=str(getattr(local, "host", "")),
+            peer=plain(str(getattr(peer, "host", ""))),
+            local=plain(str(getattr(local, "host", ""))),
             random=self._random,
             wall_clock=self._wall_clock,
             words=sorted(COMMANDS),
@@ -166,6 +167,7 @@ class FTPProtocol(Protocol):
 
     def _tune(self) -> None:
         self.transport.setTcpNoDelay(True)
+        self.transport.setTcpKeepAlive(True)  # long transfers and commits pass through routers
         handle = getattr(self.transport, "getHandle", lambda: None)()
         if isinstance(handle, socket.socket):
             # ftplib sends the end of ABOR as urgent data; out of band it would be lost

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 
 from twisted.application.service import Service
 from twisted.cred.portal import Portal
-from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.defer import Deferred, DeferredList, succeed
 from twisted.internet.interfaces import (
     IAddress,
     IDelayedCall,
@@ -22,7 +22,7 @@ from twisted.internet.interfaces import (
 from twisted.internet.protocol import ServerFactory
 from twisted.logger import Logger
 
-from truckee.frontends.ftp.addresses import is_loopback
+from truckee.frontends.ftp.addresses import is_loopback, plain
 from truckee.frontends.ftp.channels import ChannelReactor
 from truckee.frontends.ftp.protocol import FTPProtocol, Registry
 from truckee.frontends.ftp.settings import FTPSettings
@@ -40,14 +40,19 @@ class FTPServer(Service, Registry):
         settings: FTPSettings | None = None,
         *,
         may_connect: Callable[[str], bool] = lambda host: True,
+        on_refusal: Callable[[str], object] = lambda host: None,
         random: Callable[[int], bytes] = os.urandom,
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
-        """Take what it needs; `may_connect` says whether an address is free of bans."""
+        """Take what it needs; `may_connect` says whether an address is free of bans.
+
+        `on_refusal` is told the address of a connection that hits a limit of its own address.
+        """
         self._reactor = reactor
         self._portal = portal
         self._settings = settings or FTPSettings()
         self._may_connect = may_connect
+        self._on_refusal = on_refusal
         self._random = random
         self._wall_clock = wall_clock
         self._ports: list[IListeningPort] = []
@@ -121,6 +126,7 @@ class FTPServer(Service, Registry):
             return "too many sessions without a login"
         exempt = s.throttle_exempt_loopback and is_loopback(host)
         if not exempt and sum(h == host for h in self._sessions.values()) >= s.max_sessions_per_ip:
+            self._on_refusal(host)
             return "too many sessions from your address"
         return ""
 
@@ -156,12 +162,17 @@ class FTPServer(Service, Registry):
     # the end
 
     def stopService(self) -> Deferred[None]:
-        """Close everything; fires when no session runs any more, or the time is over."""
+        """Close everything; fires when no session runs any more, or the time is over.
+
+        A second call fires at once: a node stops its frontends before the tree they hang in.
+        """
         super().stopService()  # type: ignore[no-untyped-call]
+        if self._stopping:
+            return succeed(None)
+        self._stopping = True
         return Deferred.fromCoroutine(self._drain())
 
     async def _drain(self) -> None:
-        self._stopping = True
         await self._stop_listening()
         for protocol in list(self._sessions):
             protocol.shut_down("the node is shutting down")
@@ -192,4 +203,4 @@ class _Factory(ServerFactory):
         self._server = server
 
     def buildProtocol(self, addr: IAddress | None) -> FTPProtocol | None:
-        return self._server.build(str(getattr(addr, "host", "")))
+        return self._server.build(plain(str(getattr(addr, "host", ""))))

@@ -1,19 +1,11 @@
-"""A node without configuration: real filestore, realm and FTP server over a grid in memory.
+"""A node without configuration: real filestore, realm and FTP server over a grid in memory."""
 
-In process for tests that look inside; as a program (``python -m tests.fakes.ftp_node``) it prints
-one line of JSON with its port and runs until it is told to stop, for tests with real clients.
-"""
-
-import json
-import sys
-import tempfile
 from pathlib import Path
 
 from twisted.cred.checkers import ICredentialsChecker
 from twisted.cred.credentials import IAnonymous, IUsernamePassword
 from twisted.cred.error import UnauthorizedLogin
 from twisted.cred.portal import Portal
-from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import TCP4ServerEndpoint
 from twisted.protocols.ftp import IFTPShell
 from zope.interface import implementer
@@ -98,24 +90,3 @@ class FtpNode:
             await server.stop()
         self.cpu.stop()
         self.disk.stop()
-
-
-def main() -> None:
-    from twisted.internet import reactor  # noqa: TID251 - a program
-
-    async def run() -> None:
-        spool = Path(tempfile.mkdtemp(prefix="truckee-test-"))
-        node = await FtpNode(reactor, spool).start()
-        sys.stdout.write(json.dumps({"port": node.port}) + "\n")
-        sys.stdout.flush()
-
-    def failed(failure) -> None:
-        failure.printTraceback()
-        reactor.stop()
-
-    reactor.callWhenRunning(lambda: Deferred.fromCoroutine(run()).addErrback(failed))
-    reactor.run()
-
-
-if __name__ == "__main__":
-    main()

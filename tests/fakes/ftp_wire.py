@@ -53,6 +53,9 @@ class Wire:
     def setTcpNoDelay(self, on) -> None:
         pass
 
+    def setTcpKeepAlive(self, on) -> None:
+        pass
+
     def write(self, data: bytes) -> None:
         assert type(data) is bytes
         if self.closed or self.write_closed:

@@ -1,6 +1,8 @@
 """Every command in every state of a session: one final reply each, and the session lives on."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tests.fakes.fake_vfs import FakeSession, Gate
 from tests.fakes.ftp_wire import Client, Server, Wire, final_replies
@@ -237,3 +239,29 @@ def test_losing_the_control_connection_ends_everything_but_a_commit(make) -> Non
     assert state.server.reactor.getDelayedCalls() == []
     if make not in (connected, named):
         assert state.vfs.logged_out == 1
+
+
+pieces = st.lists(
+    st.one_of(
+        st.sampled_from([c.encode("latin-1") + b"\r\n" for c in COMMANDS]),
+        st.sampled_from([b"\xff\xf4\xff\xf2", b"\r", b"\n", b" ", b"\xff", b"x" * 9000]),
+        st.binary(max_size=20),
+    ),
+    max_size=40,
+)
+
+
+@pytest.mark.threat("F6")
+@given(pieces, st.sampled_from(STATES))
+def test_any_bytes_in_any_state_are_survived(parts, make) -> None:
+    state = make()
+    for part in parts:
+        state.client.wire.feed(part)
+    state.finish()
+    final_replies(state.client.text())
+    state.client.wire.lose()
+    state.finish()
+    assert state.server.ftp.sessions == 0
+    assert state.server.reactor.getDelayedCalls() == []
+    assert not state.vfs.open_writes
+    assert not state.vfs.open_reads

@@ -123,6 +123,18 @@ def test_stopping_ends_idle_sessions_at_once() -> None:
     assert done == [None]
 
 
+def test_stopping_twice_is_stopping_once() -> None:
+    server = Server()
+    server.vfs.gates["mkdir"] = Gate(held=[])
+    server.login().ask("MKD d")
+    first = stop(server)
+    assert stop(server) == [None]
+    assert first == []
+    server.vfs.gates["mkdir"].release()
+    server.reactor.advance(0)
+    assert first == [None]
+
+
 def test_stopping_waits_for_a_commit() -> None:
     server = Server()
     server.ftp.startService()
