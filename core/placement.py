@@ -67,13 +67,14 @@ def matching(holders: Mapping[int, Collection[S]]) -> dict[int, S]:
     """Return a largest set of (share, holder) pairs that repeats neither a share nor a holder."""
     share_of: dict[S, int] = {}
     server_of: dict[int, S] = {}
+    exhausted: set[S] = set()  # from these no path leads to a free server, now or later
     for start in holders:
         # breadth-first search for a path that ends at a free server
         came_from: dict[S, int] = {}
         queue, free = [start], None
         for shnum in queue:
             for server in holders[shnum]:
-                if server in came_from:
+                if server in came_from or server in exhausted:
                     continue
                 came_from[server] = shnum
                 if server not in share_of:
@@ -82,6 +83,8 @@ def matching(holders: Mapping[int, Collection[S]]) -> dict[int, S]:
                 queue.append(share_of[server])
             if free is not None:
                 break
+        if free is None:
+            exhausted.update(came_from)
         while free is not None:  # hand each server on the path to the share before it
             shnum = came_from[free]
             before = server_of.get(shnum)

@@ -93,9 +93,7 @@ class Selection:
     def is_enough(self) -> bool:
         """Return whether the layout is happy enough, and the file readable from it at all."""
         layout = self.layout()
-        return not self.happy or (
-            len(layout) >= self.needed and placement.happiness(layout) >= self.happy
-        )
+        return len(layout) >= self.needed and placement.happiness(layout) >= self.happy
 
     def verdict(self) -> Verdict:
         """Return what to do after the answers of a round."""

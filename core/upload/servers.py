@@ -44,7 +44,7 @@ class ServerSelector:
 
     def nowhere(self) -> OpenShares:
         """Return shares that go to no server."""
-        return OpenShares(self._clock, self._background, Selection(1, 0, 1, [], [], {}))
+        return OpenShares(self._clock, self._background, Selection(0, 0, 0, [], [], {}))
 
     async def select(
         self, storage_index: bytes, needed: int, happy: int, total: int, share_size: int

@@ -381,6 +381,24 @@ def test_a_server_that_did_not_answer_is_asked_again_at_once_when_it_is_needed()
     check_quiet(grid)
 
 
+def test_happy_0_still_means_that_the_file_can_be_read():
+    grid = UploadGrid(3)
+    break_calls(grid, grid.servers, "allocate_buckets", forever=True)
+    text = failure(grid.start(SMALL, Encoding(3, 0, 10)), UploadUnhappinessError)
+    assert "only 0 shares could be placed, 3 are needed" in text
+    grid = UploadGrid(1)
+    check_stored(grid, result(grid.start(SMALL, Encoding(3, 0, 10))), SMALL, happy=1)
+
+
+@pytest.mark.parametrize(("k", "n"), [(256, 256), (1, 256), (100, 256), (1, 1)])
+def test_extreme_encodings_are_stored_and_read_back(k, n):
+    grid = UploadGrid(10)
+    cap = result(grid.start(LARGE, Encoding(k, min(n, 10), n, 20_000)))
+    whole = {i: places[0][1] for i, places in grid.shares(cap.storage_index).items()}
+    assert sorted(whole) == list(range(n))
+    assert read_shares({i: whole[i] for i in range(n - k, n)}, cap) == LARGE
+
+
 # any call may break
 
 
