@@ -5,6 +5,7 @@ import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -123,6 +124,7 @@ step = st.one_of(
 )
 
 
+@pytest.mark.threat("F5")
 @given(st.lists(step, max_size=30))
 @settings(max_examples=100)
 def test_sessions_behave_as_the_model(steps):

@@ -63,6 +63,7 @@ def test_ftp_refuses_line_ends():
             parse(raw, lines=True)
 
 
+@pytest.mark.threat("F1")
 @given(st.one_of(st.binary(max_size=60), st.text(max_size=60)), st.booleans())
 def test_every_path_is_refused_or_made_of_names_that_may_be_shown(raw, lines):
     try:

@@ -207,6 +207,7 @@ def test_a_name_can_be_written_again_after_its_buffer_was_lost(tmp_path):
     assert tree.vfs.spool.used == 0
 
 
+@pytest.mark.threat("F3")
 def test_a_file_larger_than_may_be_stored_is_refused_before_any_work(tmp_path):
     tree = Tree(tmp_path, max_file_bytes=10**6)
     handle = tree.open(tree.session(), "/a")
@@ -216,6 +217,7 @@ def test_a_file_larger_than_may_be_stored_is_refused_before_any_work(tmp_path):
     assert tree.calls == before
 
 
+@pytest.mark.threat("F8")
 def test_the_end_of_a_session_abandons_and_frees(tree):
     session = tree.session()
     handle = tree.open(session, "/a")
@@ -447,6 +449,7 @@ def test_a_size_set_by_path_cuts_and_lengthens(tree):
     assert tree.failure(session.set_attributes(("b",), size=5)) is e.NoSuchChildError
 
 
+@pytest.mark.threat("L10")
 def test_hostile_names_are_hidden(tree):
     session, sftp = tree.session(), tree.session(protocol="sftp")
     node = tree.client.create_node_from_uri(None, b"URI:LIT:")
@@ -495,6 +498,7 @@ def test_looking_at_what_is_not_there(tree):
 READONLY = ["account", "root", "no-write", "read cap", "uri"]
 
 
+@pytest.mark.threat("F2")
 @pytest.mark.parametrize("kind", READONLY)
 def test_what_is_read_only_refuses_every_change(tmp_path, kind):
     tree = Tree(tmp_path, uri_paths=True)
@@ -541,6 +545,7 @@ def test_what_is_read_only_refuses_every_change(tmp_path, kind):
     assert not tree.stat(session, "/".join(("", *below, "f"))).writable
 
 
+@pytest.mark.threat("F2")
 def test_a_read_only_session_never_sees_a_write_cap(tmp_path):
     tree = Tree(tmp_path, uri_paths=True)
     session = tree.session(readonly=True)
@@ -568,6 +573,7 @@ def test_paths_by_cap_work_where_the_node_allows_them(tmp_path):
     assert tree.failure(without.stat(parse(base))) is e.NoSuchChildError
 
 
+@pytest.mark.threat("L8")
 def test_two_accounts_see_other_names_for_the_same_object(tree):
     alice, bob = tree.session("alice"), tree.session("bob")
     tree.put(alice, "/a", b"1" * 100)

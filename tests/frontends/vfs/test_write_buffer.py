@@ -227,6 +227,7 @@ def test_a_full_spool_poisons_the_buffer_and_frees_its_room(tmp_path):
         now(buffer.freeze())
 
 
+@pytest.mark.threat("F4")
 def test_one_account_cannot_take_the_last_quarter(tmp_path):
     spool, buffer = make(tmp_path, limit=400_000)
     now(buffer.write(0, bytes(300_000)))
@@ -251,6 +252,7 @@ def test_a_disk_error_poisons_the_buffer(tmp_path):
     assert spool.used == 0
 
 
+@pytest.mark.threat("F3")
 def test_offsets_beyond_two_to_the_63_are_refused(tmp_path):
     _, buffer = make(tmp_path)
     with pytest.raises(FileTooLargeError):
@@ -261,6 +263,7 @@ def test_offsets_beyond_two_to_the_63_are_refused(tmp_path):
     assert buffer.size == 2**63 - 1
 
 
+@pytest.mark.threat("F3")
 def test_a_buffer_in_too_many_fragments_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(write_buffer, "MAX_FRAGMENTS", 100)
     _, buffer = make(tmp_path)
@@ -269,6 +272,7 @@ def test_a_buffer_in_too_many_fragments_is_refused(tmp_path, monkeypatch):
             now(buffer.write(i * 2, b"x"))
 
 
+@pytest.mark.threat("L6")
 def test_the_spool_holds_no_plaintext_and_no_name(tmp_path):
     _, buffer = make(tmp_path)
     mark = b"MARKED PLAINTEXT "
