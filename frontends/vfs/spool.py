@@ -31,6 +31,9 @@ _log = Logger()
 _PREFIX = ".spool-"
 _SHARE_OF_FREE = 0.8
 _SHARE_OF_ACCOUNT = 0.75  # so that the last quarter is there for the others
+CROWDED = 64 * 1024 * 1024
+"""With more than this in memory in all buffers together, everything goes to the disk at once."""
+
 MAX_FRAGMENTS = 131072
 """Most disjoint ranges of one file, and an eighth of what all files together may have."""
 
@@ -63,7 +66,14 @@ class Spool:
         self.limit = limit
         self.used = 0
         self.fragments = 0
+        self.in_memory = 0
+        """Bytes that the buffers hold in memory."""
         self._accounts: dict[str, int] = {}
+
+    @property
+    def crowded(self) -> bool:
+        """Return whether buffers should hold no more in memory than they must."""
+        return self.in_memory > CROWDED
 
     def reserve(self, account: str, size: int) -> None:
         """Count `size` more bytes for `account`, or raise SpoolFullError.

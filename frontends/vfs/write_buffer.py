@@ -66,6 +66,7 @@ class WriteBuffer:
         self._held = IntervalSet()
         self._charged = 0
         self._fragments = 0
+        self._in_memory = 0
         self._small: bytearray | None = bytearray()
         self._file: SpoolFile | None = None
         self._prefix: PrefixDigest | None = None
@@ -123,9 +124,19 @@ class WriteBuffer:
         while self._frozen:
             await self._next_event()
         self.put(offset, data)
-        while self._queued > WAITING or len(self._pieces) > 2 * _MAX_PIECES:
-            await self._next_event()
+        await self._keep_pace()
         self._check()
+
+    async def _keep_pace(self) -> None:
+        """Wait while too much waits for the disk."""
+        while self._is_behind():
+            self._pump()
+            if self._is_behind():
+                await self._next_event()
+
+    def _is_behind(self) -> bool:
+        many = self._queued > WAITING or len(self._pieces) > 2 * _MAX_PIECES
+        return many or (self._queued > 0 and self._spool.crowded)
 
     async def append(self, data: bytes) -> None:
         """Put `data` at the end as it is when the data is taken."""
@@ -153,7 +164,7 @@ class WriteBuffer:
     def _place(self, offset: int, data: bytes) -> None:
         """Put bytes into memory or on their way to the spool, and count them."""
         end = offset + len(data)
-        if self._small is not None and end > SMALL:
+        if self._small is not None and (end > SMALL or self._spool.crowded):
             self._leave_memory()
         try:
             new = self._held.add(offset, end)
@@ -168,10 +179,17 @@ class WriteBuffer:
             if len(self._small) < end:
                 self._small.extend(bytes(end - len(self._small)))
             self._small[offset:end] = data
-            return
-        self._pieces.append((offset, data))
-        self._queued += len(data)
+        else:
+            self._pieces.append((offset, data))
+            self._queued += len(data)
+        self._count_memory()
         self._pump()
+
+    def _count_memory(self) -> None:
+        """Tell the spool how much is held here."""
+        held = self._queued + len(self._small or b"")
+        self._spool.in_memory += held - self._in_memory
+        self._in_memory = held
 
     def _count_fragments(self) -> None:
         change = len(self._held) - self._fragments
@@ -220,6 +238,7 @@ class WriteBuffer:
             self._prefix = None  # it may have run past the cut; the commit hashes anew
             self._pieces.append((size, None))
             self._pump()
+        self._count_memory()
 
     def _start_over(self) -> None:
         """Return to an empty buffer in memory; a job that still runs writes to the old file."""
@@ -238,9 +257,14 @@ class WriteBuffer:
         """Start a job when there is enough for one, and none runs."""
         if self._storing or not self._pieces:
             return
-        if everything or self._queued >= JOB or len(self._pieces) >= _MAX_PIECES:
+        if everything or self._is_enough():
             self._storing = True
             _ = self._spool.tasks.start(self._store())
+
+    def _is_enough(self) -> bool:
+        """Return whether a job is worth its while."""
+        many = self._queued >= JOB or len(self._pieces) >= _MAX_PIECES
+        return many or (self._queued > 0 and self._spool.crowded)
 
     async def _store(self) -> None:
         """Store what was gathered, again and again while there is enough."""
@@ -255,7 +279,8 @@ class WriteBuffer:
                         self._poison(str(error))
                 if file is self._file:
                     self._queued -= size
-                if self._queued < JOB and len(self._pieces) < _MAX_PIECES:
+                self._count_memory()
+                if not self._is_enough():
                     break
                 self._wake()
         finally:
@@ -313,8 +338,7 @@ class WriteBuffer:
             # whoever wrote or cut here meanwhile goes first
             for a, b in self._held.missing(low, min(high, self._base_limit)):
                 self._place(a, data[a - low : b - low])
-            while self._queued > WAITING:
-                await self._next_event()
+            await self._keep_pace()
             self._check()
 
     async def _load(self, start: int, end: int) -> bytes:
@@ -390,4 +414,5 @@ class WriteBuffer:
         self._spool.count_fragments(-self._fragments)
         self._charged = self._fragments = 0
         self._held = IntervalSet()
+        self._count_memory()
         self._wake()

@@ -13,6 +13,7 @@ from twisted.trial.unittest import TestCase
 from truckee.core.cpu import InlineCpu, PoolCpu
 from truckee.core.crypto.hashes import convergence_tag, tagged_hash
 from truckee.core.errors import ConfigError, FileTooLargeError, SpoolFullError
+from truckee.frontends.vfs import spool as spool_module
 from truckee.frontends.vfs import write_buffer
 from truckee.frontends.vfs.buffer_source import BufferSource
 from truckee.frontends.vfs.spool import Spool
@@ -79,12 +80,14 @@ step = st.one_of(
 
 
 @given(st.one_of(st.none(), st.binary(max_size=2500)), st.lists(step, max_size=30))
-@settings(max_examples=150)
-@pytest.mark.parametrize("small", [0, 700, 10**6])
-def test_a_buffer_behaves_as_a_bytearray(tmp_path_factory, small, base, steps):
+@settings(max_examples=100)
+@pytest.mark.parametrize(("small", "crowded"), [(0, 10**9), (700, 10**9), (10**6, 10**9),
+                                                (700, 500), (700, -1)])  # fmt: skip
+def test_a_buffer_behaves_as_a_bytearray(tmp_path_factory, small, crowded, base, steps):
     # tiny limits, so that every border is crossed
-    saved = write_buffer.SMALL, write_buffer.JOB, write_buffer.FETCH
+    saved = write_buffer.SMALL, write_buffer.JOB, write_buffer.FETCH, spool_module.CROWDED
     write_buffer.SMALL, write_buffer.JOB, write_buffer.FETCH = small, 300, 256
+    spool_module.CROWDED = crowded
     try:
         spool, buffer = make(tmp_path_factory.getbasetemp() / "model")
         model = bytearray(base or b"")
@@ -113,9 +116,9 @@ def test_a_buffer_behaves_as_a_bytearray(tmp_path_factory, small, base, steps):
             assert buffer.size == len(model)
         assert now(contents(buffer, 333)) == bytes(model)
         buffer.close()
-        assert (spool.used, spool.fragments) == (0, 0)
+        assert (spool.used, spool.fragments, spool.in_memory) == (0, 0, 0)
     finally:
-        write_buffer.SMALL, write_buffer.JOB, write_buffer.FETCH = saved
+        write_buffer.SMALL, write_buffer.JOB, write_buffer.FETCH, spool_module.CROWDED = saved
 
 
 def test_an_overwrite_in_full_reads_nothing_of_the_old_file(tmp_path):
@@ -331,6 +334,22 @@ def test_a_source_can_be_read_twice_and_left_in_the_middle(tmp_path):
     assert b"".join(now(source.read(1000))) == data[:1000]
     now(source.close())
     assert now(source.read(1000)) == []
+
+
+@pytest.mark.threat("F3")
+def test_many_small_files_together_leave_memory(tmp_path, monkeypatch):
+    monkeypatch.setattr(spool_module, "CROWDED", 1_000_000)
+    spool = Spool(InlineCpu(), tmp_path / "spool", 2**30)
+    buffers = [WriteBuffer(spool, "alice") for _ in range(50)]
+    data = os.urandom(100_000)
+    for buffer in buffers:
+        now(buffer.write(0, data))
+    assert spool.in_memory <= 1_100_000
+    for buffer in buffers:
+        now(buffer.write(100_000, b"tail"))
+        assert now(buffer.read(0, 200_000)) == data + b"tail"
+        buffer.close()
+    assert (spool.in_memory, spool.used) == (0, 0)
 
 
 def test_closing_gives_the_descriptor_and_the_room_back(tmp_path):
