@@ -1,6 +1,8 @@
 """Puts the checkout on the path, so that tests import each other's fakes as ``tests.fakes``."""
 
+import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -25,3 +27,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         if "long" in item.keywords:
             item.add_marker(reason)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Let trial leave its temporary folders outside the checkout."""
+    os.chdir(tmp_path_factory.mktemp("trial"))
+    yield
+    os.chdir(ROOT)
