@@ -629,3 +629,34 @@ def test_ten_thousand_children_come_in_short_turns(tmp_path):
     assert tree.run(go()) == 10_000
     spans = sorted(b - a for a, b in pairwise(turns))
     assert spans[len(spans) // 2] < 0.02
+
+
+@pytest.mark.parametrize("kind", [Kind.ERROR, Kind.ERROR_AFTER])
+@pytest.mark.parametrize("target", [("b",), ("d", "b")])
+def test_every_broken_call_of_a_rename_leaves_the_file_under_one_of_its_names(
+    tmp_path, kind, target
+):
+    n = 0
+    while True:
+        n += 1
+        tree = Tree(tmp_path)
+        session = tree.session()
+        tree.put(session, "/a", b"moved" * 100)
+        tree.run(session.mkdir(("d",)))
+        tree.put(session, "/" + "/".join(target), b"replaced" * 100)
+        tree.clock.advance(10)
+        rule = tree.grid.faults.add(Rule(kind, nth=n))
+        error = tree.failure(session.rename(("a",), target, replace=True))
+        assert error is None or issubclass(error, e.TruckeeError)
+        tree.grid.faults.rules.clear()
+        tree.clock.advance(100)
+        there = tree.get(session, "/" + "/".join(target))
+        if tree.failure(session.stat(("a",))) is None:
+            assert tree.get(session, "/a") == b"moved" * 100
+            assert there in (b"moved" * 100, b"replaced" * 100)
+        else:
+            assert there == b"moved" * 100
+        assert error is not None or "a" not in tree.names(session)
+        if not rule.reached:
+            break
+    assert n > 2
