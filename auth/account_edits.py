@@ -127,10 +127,11 @@ def add(document: Document, name: str, secret: str, root: str, options: Sequence
 
 
 def _check_secret(secret: str) -> None:
-    if secret not in {"-", "!"} and not _HASH.fullmatch(secret):
+    if secret in {"-", "!"}:
+        return
+    if not _HASH.fullmatch(secret):
         raise AccountError("only a bcrypt hash is written to the file")
-    if secret not in {"-", "!"}:
-        parse_password(secret, _POLICY)
+    parse_password(secret, _POLICY)
 
 
 def add_key(document: Document, name: str, key: Sequence[str]) -> None:

@@ -108,8 +108,7 @@ class PasswordPool:
         self._jobs.pop(ticket, None)
 
     def _give_up(self, ticket: Ticket) -> None:
-        answer = self._waiting.get(ticket)
-        if answer is not None and not answer.called:
-            self._leave(ticket)
-            self.refused += 1
-            answer.errback(TemporaryLoginError("the login waited too long for its turn"))
+        answer = self._waiting[ticket]
+        self._leave(ticket)
+        self.refused += 1
+        answer.errback(TemporaryLoginError("the login waited too long for its turn"))

@@ -6,6 +6,7 @@ signals end the node in order, and what does not end in time is cut off.
 
 import json
 import os
+import signal
 import sys
 import threading
 from collections.abc import Callable, Sequence
@@ -230,6 +231,7 @@ class _Run:
         try:
             logs.begin(self._config.directory)
             self._reactor.callWhenRunning(self._begin)
+            self._heed_hangup()
             self._reactor.addSystemEventTrigger("before", "shutdown", self._end)
             self._reactor.run()
         finally:
@@ -237,6 +239,12 @@ class _Run:
         if self._error is not None:
             raise self._failure(self._error)
         return Exit.OK
+
+    def _heed_hangup(self) -> None:
+        """Stop in order when the terminal goes away, unless told to go on (``nohup``)."""
+        if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:
+            stop = self._reactor.stop
+            signal.signal(signal.SIGHUP, lambda *_: self._reactor.callFromThread(stop))
 
     def _failure(self, error: Exception) -> CommandError:
         what = f"cannot start the node in {self._config.directory}"

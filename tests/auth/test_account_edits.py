@@ -154,3 +154,10 @@ def test_any_name_that_may_be_added_is_read_back(name):
         (account,) = accounts(found).values()
         edits.set_password(found, name, NEW)
         assert found.has(account.name)
+
+
+def test_bytes_that_are_no_text_and_files_too_large_are_refused():
+    with pytest.raises(AccountError, match="UTF-8"):
+        edits.Document.decode(b"\xff")
+    with pytest.raises(AccountError, match="1 MiB"):
+        document("#" * (1 << 20)).encode()

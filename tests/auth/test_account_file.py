@@ -1,9 +1,12 @@
+import contextlib
 import os
 from datetime import date
+from pathlib import Path
 
 import pytest
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
+from twisted.logger import LogLevel, capturedLogs, formatEvent
 
 from tests.fakes.account_lines import BCRYPT, OTHER, READ, WRITE
 from truckee.auth.account_file import AccountFile, read_account_file
@@ -12,6 +15,15 @@ from truckee.core.errors import AccountError
 
 ALICE = f"alice {BCRYPT} {WRITE}\n"
 BOB = f"bob {BCRYPT} {OTHER}\n"
+
+
+@contextlib.contextmanager
+def logged(level):
+    """Give the list of events of one level, filled when the block ends."""
+    found: list = []
+    with capturedLogs() as events:
+        yield found
+    found += [event for event in events if event["log_level"] is level]
 
 
 class Place:
@@ -258,3 +270,104 @@ def test_an_account_that_expires_ends_its_sessions_and_is_not_revived_by_an_olde
     expired = place.path.with_name("accounts-expired")
     assert expired.stat().st_mode & 0o777 == 0o600
     assert "URI" not in expired.read_text()
+
+
+def test_what_the_system_refuses_is_told(place, monkeypatch):
+    def refuse(*_, **__):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("truckee.core.files.os.open", refuse)
+    with pytest.raises(AccountError, match="cannot be read: Permission denied"):
+        read_account_file(place.path)
+
+
+def test_plaintext_lines_are_warned_of_by_number(place):
+    place.write(f"alice sesame {WRITE}\n")
+    with logged(LogLevel.warn) as logs:
+        place.load()
+    assert [formatEvent(event) for event in logs] == ["plaintext passwords on account lines 1"]
+
+
+def test_a_failure_is_repeated_in_the_log_every_minute(place):
+    place.load()
+    place.file.start()
+    place.path.chmod(0o644)
+    with logged(LogLevel.error) as logs:
+        place.clock.pump([0.5] * 370)
+    place.file.stop()
+    texts = [formatEvent(event) for event in logs]
+    assert 3 <= len(texts) <= 4
+    assert "open to others" in texts[0]
+
+
+def test_two_logins_that_find_the_change_at_once_reload_once(place):
+    late: list = []
+
+    class LateDisk:
+        def run(self, f, *args):
+            d: Deferred = Deferred()
+            late.append(lambda: d.callback(f(*args)))
+            return d
+
+    place.load()
+    place.clock.advance(1)
+    place.write(ALICE)
+    place.file._disk = LateDisk()
+    done: list = []
+    first = Deferred.fromCoroutine(place.file.refresh())
+    place.clock.advance(1)
+    second = Deferred.fromCoroutine(place.file.refresh())
+    for d in (first, second):
+        d.addBoth(done.append)
+    for _ in range(40):
+        while late:
+            late.pop(0)()
+        place.clock.advance(0.25)
+    assert done == [None, None]
+    assert place.names == {"alice"}
+    assert place.file._loads == 2
+
+
+def test_an_error_while_looking_does_not_end_the_looking(place):
+    place.load()
+    place.file.start()
+    place.file.on_revoked(lambda names: 1 // 0)
+    place.write(BOB)
+    with logged(LogLevel.critical) as logs:
+        place.clock.pump([0.5] * 20)
+    assert len(logs) == 1
+    assert place.file._timer.running
+    place.file.stop()
+    place.file.stop()
+
+
+def test_a_list_of_expired_accounts_that_cannot_be_read_is_not_in_the_way(place):
+    expired = place.path.with_name("accounts-expired")
+    expired.write_text("x")
+    expired.chmod(0o644)
+    with logged(LogLevel.error) as logs:
+        assert place.load().names == {"alice", "bob"}
+    assert len(logs) == 1
+
+
+def test_an_account_seen_expired_twice_is_noted_once(place):
+    place.write(ALICE.rstrip() + " expires=2029-01-01\n" + BOB)
+    place.load()
+    place.file.start()
+    place.clock.advance(5)
+    expired = place.path.with_name("accounts-expired")
+    before = expired.stat()
+    place.file.stop()
+    place.file = place.reader()
+    place.load().file.start()
+    place.clock.advance(5)
+    place.file.stop()
+    assert expired.stat() == before or expired.read_bytes()
+
+
+def test_today_is_the_day_in_utc():
+    from datetime import UTC, datetime
+
+    reader = AccountFile(Path("/absent"), Clock(), InlineCpu())
+    assert reader._today() in {datetime.now(UTC).date()}
+    assert len(reader.key) == 32

@@ -157,7 +157,7 @@ def test_a_lock_may_stand_beside_the_password():
 def test_several_lines_of_a_name_become_one_account():
     found = table(
         f"alice {BCRYPT} {WRITE} from=10.0.0.0/8 expires=2031-01-02",
-        f"alice ssh-ed25519 {ED25519} laptop = proto=ftp",
+        f"alice ssh-ed25519 {ED25519} laptop = proto=ftp verify-required",
         f"alice ssh-rsa {rsa(3072)} {WRITE} proto=sftp from=::1/128,10.0.0.0/8 max-sessions=3",
     )
     account = found.accounts["alice"]
@@ -165,6 +165,7 @@ def test_several_lines_of_a_name_become_one_account():
     options = account.options
     assert options.protocols == {"ftp", "sftp"}
     assert [str(n) for n in options.sources or ()] == ["10.0.0.0/8", "::1/128"]
+    assert options.verify_required
     assert (options.max_sessions, options.expires) == (3, date(2031, 1, 2))
     assert not account.is_expired(date(2031, 1, 2))
     assert account.is_expired(date(2031, 1, 3))
@@ -172,6 +173,7 @@ def test_several_lines_of_a_name_become_one_account():
 
 LINE = f"alice {BCRYPT} {WRITE}"
 BAD = {
+    "equals after a bad line": (f"alice {BCRYPT} x\nalice - =", "an earlier line"),
     "name alone": ("alice", "at least 3 fields expected"),
     "two fields": (f"alice {BCRYPT}", "at least 3 fields expected"),
     "no root": (f"alice {BCRYPT} root", "no root capability after the secret"),
@@ -197,7 +199,7 @@ BAD = {
 @pytest.mark.parametrize(("line", "why"), BAD.values(), ids=BAD)
 def test_a_bad_line_says_why_and_shows_no_secret(line, why):
     found = table(line, f"bob {BCRYPT} {OTHER}")
-    assert why in found.bad_lines[0].reason
+    assert why in found.bad_lines[-1].reason
     assert set(found.accounts) == {"bob"}
     assert str(found.bad_lines[0]).startswith("accounts:1: ")
     for secret in SECRETS:

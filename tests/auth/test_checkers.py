@@ -1,7 +1,7 @@
 from datetime import date
 
 import pytest
-from twisted.cred.credentials import Anonymous, SSHPrivateKey, UsernamePassword
+from twisted.cred.credentials import Anonymous, IUsernamePassword, SSHPrivateKey, UsernamePassword
 from twisted.cred.error import UnauthorizedLogin
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
@@ -294,3 +294,20 @@ def test_an_empty_table_still_costs_a_check():
     house.accounts.table = AccountTable()
     assert house.login("good").check(UnauthorizedLogin)
     assert house.checks[0][1].startswith(b"$2b$12$")
+
+
+def test_credentials_of_a_frontend_that_name_peer_and_protocol_are_understood():
+    from zope.interface import implementer
+
+    @implementer(IUsernamePassword)
+    class Frontends:
+        username, password, peer, protocol = "elsewhere", b"x", "10.0.0.1", "ftp"
+
+    assert House().ask(Frontends()).username == "elsewhere"
+    assert not PasswordLogin("good", b"x").checkPassword(b"x")
+
+
+def test_today_is_a_day():
+    house = House()
+    checker = AccountFileChecker(house.accounts, house.pool, house.throttle, house.clock)
+    assert checker._today() >= TODAY.replace(year=2024)

@@ -115,3 +115,12 @@ def test_a_table_full_of_bans_still_takes_the_next():
             t.limit_hit(f"192.0.2.{i}")
     assert len(t) == 4
     assert t.is_banned("192.0.2.8")
+
+
+def test_a_source_without_an_address_is_counted_under_its_name():
+    _, t = throttle(exempt=LOOPBACK)
+    for _ in range(15):
+        t.failed("somewhere", "alice", known=True)
+    assert t.is_banned("somewhere")
+    assert not t.is_banned("")
+    t.failed("", "alice", known=True)

@@ -1,7 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from truckee.auth.turns import PER_SOURCE, QUEUED, RUNNING, Ticket, Turns
+from truckee.auth.turns import OUTSIDE, PER_SOURCE, QUEUED, RUNNING, Ticket, Turns
 
 
 def test_sources_take_turns_and_within_a_source_its_names():
@@ -87,3 +87,10 @@ def test_nobody_is_lost_and_the_bounds_hold(events):
         assert len(turns) == len(waiting)
         assert not waiting or len(running) == RUNNING
     assert PER_SOURCE == 2
+
+
+def test_even_outside_the_queue_there_is_an_end():
+    turns = Turns()
+    while turns.ask(Ticket("flood", "x")):
+        pass
+    assert len(turns) == OUTSIDE
