@@ -132,9 +132,10 @@ class Commits:
             if file.mtime is not None:
                 await _set_edge(file, parent)
             return
-        text = await self._contents(file, client)
-        metadata = _metadata(file, child[1] if child is not None else {}, text)
-        await parent.set_uri(file.name, None, text, metadata, overwrite="only-files")
+        with parent.expecting():  # other edits of this directory may wait for this one
+            text = await self._contents(file, client)
+            metadata = _metadata(file, child[1] if child is not None else {}, text)
+            await parent.set_uri(file.name, None, text, metadata, overwrite="only-files")
 
     async def _contents(self, file: PendingFile, client: Client) -> bytes:
         """Return the read cap of the contents, stored now or before."""
