@@ -19,7 +19,7 @@ from pathlib import Path
 from twisted.internet import reactor, task
 from twisted.internet.defer import Deferred
 
-from benchmarks.bare_download import bare_download
+from benchmarks import bare
 from benchmarks.measure import MB, Report, Row, Sample, Stopwatch, median_wall, rates
 from tests.fakes.chk_shares import EncodedFile, encode_chk
 from truckee.core.cpu import PoolCpu
@@ -77,7 +77,7 @@ class Grid:
                 await writer.write(offset, data[offset : offset + STEP])
             await writer.close()
 
-    async def drop(self, file: EncodedFile, shnums: range) -> None:
+    async def drop(self, file: EncodedFile, shnums: list[int]) -> None:
         for shnum in shnums:
             await self.stores[shnum].delete(file.cap.storage_index, shnum)
 
@@ -91,27 +91,9 @@ class Grid:
         self.disk.stop()
 
 
-def measure_bare(file: EncodedFile, shnums: range) -> Sample:
-    s, layout = file.segments, file.layout
-    shares = {
-        shnum: [
-            file.shares[shnum][at : at + s.block_size_of(i)]
-            for i in range(s.count)
-            for at in [layout.data + i * s.block_size]
-        ]
-        for shnum in shnums
-    }
-    sizes = [s.size_of(i) for i in range(s.count)]
-    count = 0
-
-    def take(data: bytes) -> None:
-        nonlocal count
-        count += len(data)
-
-    with Stopwatch() as watch:
-        bare_download(shares, s.total_shares, file.cap.readkey, sizes, take)
-    assert count == len(file.plaintext)
-    return watch.sample
+def measure_bare(blocks: list[dict[int, bytes]], file: EncodedFile) -> Sample:
+    run = bare.download(blocks, len(file.plaintext), 3, 10)
+    return Sample(run.wall, run.cpu)
 
 
 async def measure_read(grid: Grid, file: EncodedFile) -> tuple[Sample, float]:
@@ -147,23 +129,24 @@ async def compare(options: argparse.Namespace, report: Report) -> None:
         size = options.size * MB
         file = encode_chk(random.Random(0).randbytes(size), 3, 10)
         await grid.store(file)
-        shnums = range(3)
+        shnums = [0, 1, 2]
         if options.secondaries:
             await grid.drop(file, shnums)
-            shnums = range(3, 6)
+            shnums = [3, 4, 5]
+        blocks = bare.make_blocks(file.plaintext, 3, 10, shnums)
         await measure_read(grid, file)
-        bare, real, first = [], [], []
+        yardstick, real, first = [], [], []
         for _ in range(options.rounds):
-            bare.append(measure_bare(file, shnums))
+            yardstick.append(measure_bare(blocks, file))
             sample, first_byte = await measure_read(grid, file)
             real.append(sample)
             first.append(first_byte)
-        ratio = median_wall(bare) / median_wall(real)
+        ratio = median_wall(yardstick) / median_wall(real)
         report.add(
             Row(
                 f"GET {options.size} MB, embedded" + (", secondaries" * options.secondaries),
                 rates(real, size),
-                rates(bare, size),
+                rates(yardstick, size),
                 f"{ratio * 100:.0f} %",
                 ">= 50 %",
                 ratio >= 0.5,

@@ -32,8 +32,9 @@ from truckee.core.tasks import Tasks
 
 _log = Logger()
 
-READ_AHEAD = 8 << 20  # bytes of plaintext asked for before they are delivered
-RUN_SIZE = 4 << 20  # bytes of plaintext in one stretch, so that many blocks come in one request
+_SLACK = 4096  # a segment is a multiple of k, thus often a few bytes more than a round number
+READ_AHEAD = (8 << 20) + _SLACK  # bytes of plaintext asked for before they are delivered
+RUN_SIZE = (4 << 20) + _SLACK  # bytes of plaintext in one stretch: few requests, many blocks each
 _GRADE_STEP = 0.025  # seconds; servers that answer within one step count as equally fast
 
 
