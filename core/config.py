@@ -36,7 +36,7 @@ USED = {
     "node": frozenset({"nickname", "private_dir"}),
     "grid": frozenset({"mode"}),
     "embedded": frozenset({"stores"}),
-    "client": frozenset({"shares.needed", "shares.happy", "shares.total", "mutable.format"}),
+    "client": frozenset({"shares.needed", "shares.happy", "shares.total"}),
     "storage": frozenset({"reserved_space", "fsync"}),
     "ftpd": _COMMON
     | {
@@ -53,7 +53,7 @@ UNUSED = {
     ),
     "client": frozenset(
         {
-            "helper.furl", "peers.preferred", "storage.plugins", "force_foolscap",
+            "mutable.format", "helper.furl", "peers.preferred", "storage.plugins", "force_foolscap",
             "introducer.furl", "key_generator.furl",
         }
     ),
@@ -136,7 +136,6 @@ class NodeConfig:
     total: int
     ftp: FtpConfig
     nickname: str = ""
-    mdmf: bool = False
     reserved_space: int = 0
     fsync: bool = True
     warnings: tuple[str, ...] = ()
@@ -170,7 +169,6 @@ def parse(text: str, directory: Path, name: str = NAME) -> NodeConfig:
         total=total,
         ftp=_ftp(reader, private),
         nickname=reader.text("node", "nickname", ""),
-        mdmf=reader.choice("client", "mutable.format", ("SDMF", "MDMF"), "SDMF") == "MDMF",
         reserved_space=reader.size("storage", "reserved_space", 0),
         fsync=fsync,
         warnings=tuple(warnings),

@@ -44,6 +44,7 @@ from truckee.frontends.vfs.process import Vfs
 DISK_THREADS = 4
 BCRYPT_THREADS = 2
 DRAIN = 30.0
+_MOST_BANS = 1000
 DEFAULT_PORTS = (8021, *range(8023, 8100), 0)  # 8022 is SFTP's
 
 _log = Logger()
@@ -126,7 +127,7 @@ class Ftp:
         self._storage = storage
         self._reactor = reactor
         self._bcrypt = PoolCpu(reactor, BCRYPT_THREADS, "bcrypt")
-        self._throttle = Throttle(config.throttle_exempt)
+        self.throttle = Throttle(config.throttle_exempt)
         self.accounts = AccountFile(
             config.accounts_file,
             reactor,
@@ -148,7 +149,8 @@ class Ftp:
             reactor,
             Portal(self._realm(), [self._checker()]),
             _settings(config),
-            may_connect=lambda host: not self._throttle.is_banned(host),
+            may_connect=lambda host: not self.throttle.is_banned(host),
+            on_refusal=self.throttle.limit_hit,
         )
         self.services = MultiService()
         self.services.addService(self.server)
@@ -160,11 +162,11 @@ class Ftp:
 
     def _checker(self) -> CompositeChecker:
         pool = PasswordPool(self._bcrypt, self._reactor, patience=self._config.login_grace)
-        checker = AccountFileChecker(self.accounts, pool, self._throttle, self._reactor)
+        checker = AccountFileChecker(self.accounts, pool, self.throttle, self._reactor)
         root = self._config.anonymous_rootcap
         if root is None:
             return CompositeChecker(checker)
-        return CompositeChecker(checker, AnonymousChecker(root, self._throttle))
+        return CompositeChecker(checker, AnonymousChecker(root, self.throttle))
 
     def _close(self, names: frozenset[str]) -> None:
         for name in names:
@@ -246,7 +248,12 @@ class Node:
         self._reactor = reactor
         self.storage = Storage(config, reactor)
         self._ftp: Ftp | None = None
-        handlers = {"new-directory": self._new_directory, "status": self._status}
+        handlers = {
+            "new-directory": self._new_directory,
+            "status": self._status,
+            "bans": self._bans,
+            "unban": self._unban,
+        }
         self._control = Control(config.private, reactor, handlers)
         for warning in config.warnings:
             _log.warn("{warning}", warning=warning)
@@ -279,6 +286,15 @@ class Node:
             "sessions": ftp.server.sessions if ftp is not None else 0,
             "accounts": ftp.accounts.failure or "ok" if ftp is not None else "off",
         }
+
+    async def _bans(self, _: Mapping[str, Any]) -> Mapping[str, object]:
+        bans = self._ftp.throttle.bans() if self._ftp is not None else []
+        return {"bans": [[source, round(left)] for source, left in bans[:_MOST_BANS]]}
+
+    async def _unban(self, question: Mapping[str, Any]) -> Mapping[str, object]:
+        if self._ftp is not None:
+            self._ftp.throttle.clear(str(question["source"]))
+        return {"done": True}
 
     async def stop(self) -> None:
         """Stop in order; commits in flight are given 30 seconds."""

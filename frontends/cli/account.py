@@ -441,3 +441,22 @@ def check(settings: Settings, directory: Path | None) -> int:
     if not table.accounts:
         raise CommandError("nobody can log in", "the file has no usable account")
     return code
+
+
+@account.command()
+@click.option("--clear", metavar="ADDRESS", help="Let this address in again.")
+@click.option("--json", "as_json", is_flag=True, help="One object per ban.")
+@_in_directory
+def bans(settings: Settings, directory: Path | None, clear: str | None, as_json: bool) -> int:
+    """Show which addresses the running node shuts out for guessing passwords."""
+    config = _node(settings, directory)
+    if clear is not None:
+        control.ask(config.private, {"do": "unban", "source": clear})
+        say(f"{escape(clear)} may try again")
+        return Exit.OK
+    for source, seconds in control.ask(config.private, {"do": "bans"})["bans"]:
+        if as_json:
+            say_object({"source": source, "seconds": seconds})
+        else:
+            say(f"{source}  {seconds} s left")
+    return Exit.OK

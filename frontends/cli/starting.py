@@ -352,12 +352,12 @@ class _Run:
         count = len(c.stores)
         servers = "1 server" if count == 1 else f"{count} servers"
         line = f"Grid     embedded, {servers}, {c.needed}-of-{c.total} coding"
-        if count == 1:
+        if count == 1 or len({_device(store) for store in c.stores}) == 1:
             line += "  ! one disk: no protection against its loss"
+        say(line)
         absent = self._node.storage.grid.absent if self._node is not None else 0
         if absent:
-            line += f"  ! {absent} not there"
-        say(line)
+            say(f"         ! degraded: {absent} of {count} servers are not there")
 
     def _tell_account(self, account: FirstAccount) -> None:
         path = self._config.private / FIRST_PASSWORD
@@ -371,6 +371,13 @@ class _Run:
             say(f"User     {account.name}   password in {path}")
         elif account.name:
             say(f"User     {account.name}")
+
+
+def _device(store: Path) -> int | None:
+    try:
+        return store.stat().st_dev
+    except OSError:
+        return None
 
 
 def _host(address: IAddress) -> str:

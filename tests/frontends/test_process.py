@@ -1,7 +1,10 @@
 import os
 import resource
+import shutil
 import subprocess
 import sys
+import textwrap
+from pathlib import Path
 
 import pytest
 
@@ -84,3 +87,19 @@ def test_systemd_is_told_when_it_asked(tmp_path, monkeypatch):
         notify_ready()
         assert s.recv(100) == b"READY=1"
     notify_ready()  # nobody listens: no error
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="needs systemd-analyze")
+def test_the_unit_of_the_handbook_is_one_that_systemd_takes(tmp_path):
+    text = (Path(__file__).parents[2] / "docs" / "running.rst").read_text()
+    block = text[text.index("    [Unit]") : text.index("WantedBy=multi-user.target")]
+    unit = textwrap.dedent(block).replace("/opt/truckee/bin/truckee", sys.executable)
+    (tmp_path / "truckee.service").write_text(unit + "WantedBy=multi-user.target\n")
+    done = subprocess.run(
+        ["systemd-analyze", "verify", "--man=no", tmp_path / "truckee.service"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "truckee.service" not in done.stderr

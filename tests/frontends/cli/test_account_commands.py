@@ -123,6 +123,7 @@ def test_there_is_no_option_that_takes_a_password_or_a_capability(shell):
         (["lock", "eve"], Exit.NOT_FOUND),
         (["unlock", "ann"], Exit.FAILED),
         (["remove", "eve"], Exit.NOT_FOUND),
+        (["bans"], Exit.UNREACHABLE),
         (["bogus"], Exit.USAGE),
         ([], Exit.USAGE),
     ],

@@ -53,6 +53,10 @@ def test_from_nothing_a_node_starts_stops_and_starts_again(tmp_path):
         assert password.encode() not in cmdline
         assert b"URI:" not in cmdline
 
+        # a running node can be asked who is shut out (nobody: this machine never is)
+        assert command("account", "bans", "-d", node) == (0, "", "")
+        assert command("account", "bans", "-d", node, "--clear", "192.0.2.1")[0] == 0
+
         # a running node makes the directory of a new account
         code, _, err = command("account", "add", "bob", "-d", node, "--generate")
         assert code == 0, err
