@@ -24,6 +24,7 @@ def node(tmp_path):
     return make_node(tmp_path / "node", servers=2)
 
 
+@pytest.mark.threat("O1")
 def test_a_new_node_is_for_its_owner_alone_whatever_the_umask(tmp_path):
     old = os.umask(0)
     try:
@@ -45,6 +46,7 @@ EDITS = [
 ]
 
 
+@pytest.mark.threat("O1")
 @pytest.mark.parametrize("words", EDITS, ids=lambda words: words[1])
 def test_commands_leave_private_files_private(node, words, capsys, monkeypatch):
     monkeypatch.setattr("truckee.frontends.cli.account.hash_password", lambda _: BCRYPT)
@@ -54,6 +56,7 @@ def test_commands_leave_private_files_private(node, words, capsys, monkeypatch):
         assert "truckee-tmp" not in path.name
 
 
+@pytest.mark.threat("O2")
 @pytest.mark.parametrize("name", ["secret", "convergence"])
 def test_secrets_are_not_read_through_links_nor_when_open_to_others(node, name):
     path = node / "private" / name
@@ -68,6 +71,7 @@ def test_secrets_are_not_read_through_links_nor_when_open_to_others(node, name):
         creation.read_secret(path)
 
 
+@pytest.mark.threat("A5")
 def test_the_account_file_is_not_edited_through_a_link(node):
     path = node / "private" / "accounts"
     real = node / "private" / "real"
@@ -77,6 +81,7 @@ def test_the_account_file_is_not_edited_through_a_link(node):
         account_edits.edit(path, lambda document: None)
 
 
+@pytest.mark.threat("O2")
 def test_links_planted_before_a_node_is_made_are_not_written_through(tmp_path):
     victim = tmp_path / "victim"
     victim.write_text("theirs")
@@ -90,6 +95,7 @@ def test_links_planted_before_a_node_is_made_are_not_written_through(tmp_path):
     assert victim.read_text() == "theirs"
 
 
+@pytest.mark.threat("O2")
 def test_a_planted_mark_of_running_is_not_followed(tmp_path):
     victim = tmp_path / "victim"
     victim.write_text("theirs")

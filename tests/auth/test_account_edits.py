@@ -106,6 +106,7 @@ def test_plaintext_passwords_become_hashes_in_place():
     assert found.lines[3] == "carol x"
 
 
+@pytest.mark.threat("A4")
 def test_a_password_too_long_for_bcrypt_is_not_hashed():
     with pytest.raises(AccountError, match="72"):
         edits.hash_plaintext(document(f"alice {'x' * 73} {WRITE}"), lambda p: NEW)

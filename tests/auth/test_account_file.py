@@ -94,6 +94,7 @@ def test_a_missing_file_refuses_the_start(place):
         place.load()
 
 
+@pytest.mark.threat("A5")
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o660, 0o644, 0o610])
 def test_a_file_open_to_others_refuses_the_start(place, mode):
     place.path.chmod(mode)
@@ -109,6 +110,7 @@ def test_a_folder_that_others_can_write_refuses_the_start_unless_sticky(place):
     assert place.load().names
 
 
+@pytest.mark.threat("A5")
 def test_a_symbolic_link_a_pipe_and_a_folder_are_refused(place):
     real = place.path.with_name("real")
     place.path.rename(real)
@@ -158,6 +160,7 @@ def test_the_timer_finds_a_change_without_any_login(place):
     assert place.clock.getDelayedCalls() == []
 
 
+@pytest.mark.threat("A5")
 def test_a_file_that_is_still_being_written_is_waited_for(place):
     place.load()
     place.clock.advance(1)
@@ -185,6 +188,7 @@ def test_a_login_during_a_reload_waits_for_it(place):
     assert done == [1, {"alice"}] or done == [{"alice"}, 1]
 
 
+@pytest.mark.threat("A5")
 @pytest.mark.parametrize(
     "spoil",
     [
@@ -224,6 +228,7 @@ def test_a_slip_in_a_line_does_not_leave_the_old_entry_in_force(place):
     assert place.revoked == [{"alice"}]
 
 
+@pytest.mark.threat("A7")
 @pytest.mark.parametrize(
     ("line", "ends"),
     [
@@ -246,6 +251,7 @@ def test_sessions_end_when_authority_changes_and_not_for_a_new_password(place, l
     assert place.file.generation("bob") == 1
 
 
+@pytest.mark.threat("A7")
 def test_an_account_that_expires_ends_its_sessions_and_is_not_revived_by_an_older_clock(place):
     place.write(ALICE.rstrip() + " expires=2030-01-01\n" + BOB)
     place.load()

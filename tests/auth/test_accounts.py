@@ -118,6 +118,7 @@ HASHES = {
 }
 
 
+@pytest.mark.threat("A4")
 @pytest.mark.parametrize("word", HASHES.values(), ids=HASHES)
 def test_other_password_hashes_are_bad_lines(word):
     assert reason(f"alice {word} {WRITE}") == "unknown password hash"
@@ -196,6 +197,7 @@ BAD = {
 }
 
 
+@pytest.mark.threat("L1")
 @pytest.mark.parametrize(("line", "why"), BAD.values(), ids=BAD)
 def test_a_bad_line_says_why_and_shows_no_secret(line, why):
     found = table(line, f"bob {BCRYPT} {OTHER}")
@@ -219,12 +221,14 @@ def test_two_password_lines_are_bad():
     assert reason(LINE, f"alice {BCRYPT} =") == "a second password line"
 
 
+@pytest.mark.threat("A8")
 def test_anonymous_names_are_reserved_only_while_anonymous_logins_are_on():
     assert "ftp" in table(f"ftp {BCRYPT} {WRITE}").accounts
     why = reason(f"ftp {BCRYPT} {WRITE}", policy=Policy(anonymous=True))
     assert why == "this name stands for anonymous logins here"
 
 
+@pytest.mark.threat("A8")
 def test_names_meet_in_nfc_and_keep_their_case():
     composed, decomposed = "Zoë", unicodedata.normalize("NFD", "Zoë")
     found = table(f"{decomposed} {BCRYPT} {WRITE}", f"zoë {BCRYPT} {OTHER}")
@@ -290,6 +294,7 @@ WORDS = st.sampled_from(
 SPACES = st.sampled_from([" ", "\t", "  ", "\n", "\r\n", "\n\n"])
 
 
+@pytest.mark.threat("L1")
 @given(st.lists(st.tuples(WORDS, SPACES)).map(lambda pairs: "".join(a + b for a, b in pairs)))
 @example(HEADER + "\n\\")
 def test_any_text_gives_a_table_and_no_error_shows_a_secret(text):

@@ -91,6 +91,7 @@ def test_the_right_password_gives_the_avatar_id():
     assert len(house.checks) == 1
 
 
+@pytest.mark.threat("L1")
 def test_the_repr_of_an_avatar_id_shows_no_capability():
     assert "URI" not in repr(House().login("good"))
     assert "secret" not in repr(PasswordLogin("alice", "secret"))
@@ -110,6 +111,7 @@ def test_a_plaintext_line_lets_in_and_still_costs_one_check():
 STATES = ["nobody", "locked", "expired", "keyonly", "sftponly", "elsewhere", "broken", "", "Good"]
 
 
+@pytest.mark.threat("A1")
 @pytest.mark.parametrize("name", STATES)
 def test_every_kind_of_refusal_costs_one_check_as_dear_as_the_dearest(name):
     house = House()
@@ -121,6 +123,7 @@ def test_every_kind_of_refusal_costs_one_check_as_dear_as_the_dearest(name):
     assert house.checks[1][1].startswith(b"$2b$07$")
 
 
+@pytest.mark.threat("A4")
 @pytest.mark.parametrize("password", [b"x" * 73, b"x" * 1_000_000, "é" * 37])
 def test_passwords_that_bcrypt_would_cut_are_wrong_and_cost_one_check(password):
     house = House()
@@ -134,6 +137,7 @@ def test_options_decide_by_protocol_and_address():
     assert house.login("elsewhere", source="10.9.9.9").username == "elsewhere"
 
 
+@pytest.mark.threat("A8")
 def test_names_are_compared_in_nfc_and_bytes_are_taken():
     house = House()
     house.accounts.table = parse(f"Zo\u00eb {BCRYPT} {WRITE}".encode(), Policy())
@@ -148,6 +152,7 @@ def test_twisteds_own_credentials_are_taken_as_coming_from_nowhere():
     assert house.ask(UsernamePassword(b"elsewhere", b"x")).check(UnauthorizedLogin)
 
 
+@pytest.mark.threat("A12")
 def test_an_unexpected_error_is_a_temporary_failure_and_never_a_login():
     house = House()
     house.accounts.broken = True
@@ -220,6 +225,7 @@ def test_two_checks_run_and_the_others_wait_until_they_are_told_to_come_later():
     assert len(pool) == 0
 
 
+@pytest.mark.threat("A3")
 def test_one_client_with_many_connections_waits_and_is_served():
     clock, cpu = Clock(), LateCpu()
     pool = PasswordPool(cpu, clock)
@@ -254,6 +260,7 @@ def test_real_bcrypt_agrees_with_its_own_hashes_and_never_with_a_dummy():
     assert results == [True, False, False]
 
 
+@pytest.mark.threat("F7")
 def test_anonymous_sessions_can_only_read():
     checker = AnonymousChecker(parse_rootcap(WRITE), Throttle())
     results: list = []
@@ -279,6 +286,7 @@ def test_one_checker_stands_for_all():
     assert len(both.credentialInterfaces) == 2
 
 
+@pytest.mark.threat("F7")
 def test_a_banned_source_is_not_anonymous_either():
     throttle = Throttle()
     for _ in range(15):
@@ -289,6 +297,7 @@ def test_a_banned_source_is_not_anonymous_either():
     assert results[0].check(UnauthorizedLogin)
 
 
+@pytest.mark.threat("A1")
 def test_an_empty_table_still_costs_a_check():
     house = House()
     house.accounts.table = AccountTable()

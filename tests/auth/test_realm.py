@@ -36,6 +36,7 @@ def test_a_login_gets_the_avatar_of_the_interface_and_its_own_client():
     assert avatar == (("alice", WRITE.encode(), None), avatar_id, "mind")
 
 
+@pytest.mark.threat("L7")
 @pytest.mark.parametrize(("root", "readonly"), [(WRITE, True), (READ, False)])
 def test_a_read_only_login_never_sees_a_node_that_could_write(root, readonly):
     avatar_id = FTPAvatarID("alice", parse_rootcap(root), readonly=readonly)
@@ -43,6 +44,7 @@ def test_a_read_only_login_never_sees_a_node_that_could_write(root, readonly):
     assert avatar[0] == ("alice", None, READ.encode())
 
 
+@pytest.mark.threat("A12")
 def test_logout_happens_once():
     left: list = []
     avatar_id = FTPAvatarID("alice", parse_rootcap(WRITE))

@@ -1,3 +1,4 @@
+import pytest
 from twisted.internet.task import Clock
 
 from truckee.auth.throttle import LOOPBACK, Throttle
@@ -8,6 +9,7 @@ def throttle(**options: object) -> tuple[Clock, Throttle]:
     return clock, Throttle(seconds=clock.seconds, jitter=lambda: 0.0, **options)
 
 
+@pytest.mark.threat("A2")
 def test_fifteen_wrong_passwords_ban_a_source_for_half_an_hour():
     clock, t = throttle()
     for _ in range(14):
@@ -59,6 +61,7 @@ def test_answers_slow_down_from_the_fifth_point_on():
     assert delays == [1, 1, 1, 1, 1, 2, 4, 8, 16, 16, 16]
 
 
+@pytest.mark.threat("A2")
 def test_a_name_is_slowed_from_everywhere_but_never_banned():
     _, t = throttle()
     for i in range(100):
@@ -68,6 +71,7 @@ def test_a_name_is_slowed_from_everywhere_but_never_banned():
     assert t.delay("192.0.2.200", "bob") == 1
 
 
+@pytest.mark.threat("A9")
 def test_this_machine_is_slowed_but_not_banned():
     _, t = throttle(exempt=LOOPBACK)
     for source in ("127.0.0.1", "::1", "::ffff:127.0.0.1"):
@@ -77,6 +81,7 @@ def test_this_machine_is_slowed_but_not_banned():
         assert t.delay(source, "alice") == 16
 
 
+@pytest.mark.threat("A2")
 def test_an_ipv6_source_is_its_64_and_later_its_48():
     _, t = throttle()
     for i in range(15):
@@ -90,6 +95,7 @@ def test_an_ipv6_source_is_its_64_and_later_its_48():
     assert not t.is_banned("2001:db8:1::1")
 
 
+@pytest.mark.threat("A2")
 def test_memory_is_bounded_and_the_banned_leave_last():
     _, t = throttle(capacity=100)
     for _ in range(15):

@@ -1,9 +1,11 @@
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from truckee.auth.turns import OUTSIDE, PER_SOURCE, QUEUED, RUNNING, Ticket, Turns
 
 
+@pytest.mark.threat("A3")
 def test_sources_take_turns_and_within_a_source_its_names():
     turns = Turns()
     tickets = [Ticket("a", "x"), Ticket("a", "x"), Ticket("a", "y"), Ticket("b", "z")]
@@ -28,6 +30,7 @@ def test_two_run_at_a_time():
     assert turns.start() is not None
 
 
+@pytest.mark.threat("A3")
 def test_a_flood_from_one_source_does_not_fill_the_queue():
     turns = Turns()
     for i in range(500):

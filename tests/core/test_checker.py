@@ -34,6 +34,7 @@ def changed(case):
     return bytes(data)
 
 
+@pytest.mark.threat("S2")
 @pytest.mark.parametrize(
     "case", VERIFY["cases"], ids=lambda c: f"{c['what']} {c.get('truncate_to', '')}"
 )

@@ -54,6 +54,7 @@ def test_every_key_has_its_type():
     assert "URI" not in repr(found)
 
 
+@pytest.mark.threat("L1")
 @pytest.mark.parametrize(
     "line",
     [

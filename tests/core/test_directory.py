@@ -76,6 +76,7 @@ def test_another_process_reads_the_same(grid: MemoryGrid, root: DirectoryNode) -
     assert other.get_size() == grid.run(root.get_current_size())
 
 
+@pytest.mark.threat("L7")
 def test_a_read_only_view_never_meets_a_write_cap(
     grid: MemoryGrid, client: Client, root: DirectoryNode
 ) -> None:

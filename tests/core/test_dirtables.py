@@ -78,6 +78,7 @@ class TestTableCache:
         assert cache.peek(key(0)) is not None
         assert cache.peek(key(1)) is None
 
+    @pytest.mark.threat("N15")
     def test_a_clock_that_is_set_back_makes_nothing_live_longer(self) -> None:
         clock = Clock()
         clock.advance(10_000)

@@ -12,6 +12,7 @@ def mode(path):
     return stat.S_IMODE(path.lstat().st_mode)
 
 
+@pytest.mark.threat("O1")
 def test_directories_are_made_for_their_owner_alone(tmp_path):
     made = tmp_path / "a" / "b"
     files.make_private_directory(made)
@@ -47,6 +48,7 @@ def test_create_never_touches_what_is_there(tmp_path):
     assert os.listdir(tmp_path) == ["secret"]
 
 
+@pytest.mark.threat("O2")
 def test_a_planted_link_is_neither_followed_nor_overwritten_through(tmp_path):
     target, link = tmp_path / "target", tmp_path / "link"
     target.write_bytes(b"theirs")

@@ -118,6 +118,7 @@ def test_without_the_list_of_known_stores_all_of_them_must_be_there(tmp_path, pa
         stores_of(tmp_path, paths)
 
 
+@pytest.mark.threat("D6")
 @pytest.mark.parametrize("text", ["nonsense servers/00\n", "aaaa servers/00\n", "\xff"])
 def test_a_damaged_list_of_known_stores_is_told(tmp_path, paths, text):
     (tmp_path / grid.KNOWN).write_text(text, encoding="latin-1")

@@ -73,6 +73,7 @@ KINDS = {
 }
 
 
+@pytest.mark.threat("U7")
 @pytest.mark.parametrize("case", VECTORS["create_from_cap"])
 def test_two_slots_give_the_peers_node(case: dict[str, Any]) -> None:
     client = MemoryGrid(servers=0).client()
@@ -217,6 +218,7 @@ def test_a_verify_cap_of_a_file_can_be_checked_but_not_linked(client: Client) ->
         target_of(node)
 
 
+@pytest.mark.threat("L1")
 def test_no_repr_shows_a_capability(client: Client) -> None:
     for cap in (LitCap(b"secret"), CHK, WRITE, MdmfWriteCap(bytes(16), bytes(32))):
         for text in (cap.text, DirectoryCap(cap).text):

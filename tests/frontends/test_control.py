@@ -39,6 +39,7 @@ class ControlTests(TestCase):
         answer = await deferToThread(control.ask, folder, {"do": "echo", "what": "é" * 1000})
         assert answer == {"v": 1, "said": "é" * 1000}
 
+    @pytest.mark.threat("L1")
     async def test_what_goes_wrong_is_told_without_details_of_the_program(self):
         folder = await self.listening()
         for question, text in [

@@ -75,6 +75,7 @@ def contents(folder):
     return {p.relative_to(folder): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
 
 
+@pytest.mark.threat("S13")
 def test_a_node_directory_has_configuration_secrets_and_stores(tmp_path):
     config = make(tmp_path / "node")
     assert config.stores == tuple(tmp_path / "node" / "servers" / f"0{i}" for i in range(3))
@@ -149,6 +150,7 @@ def test_the_same_options_are_accepted_again_and_others_are_not(tmp_path):
             creation.check_same(config, other)
 
 
+@pytest.mark.threat("O1")
 @pytest.mark.parametrize("what", [".", "private", "private/secret", "private/convergence"])
 def test_a_node_whose_modes_let_others_in_is_refused(tmp_path, what):
     config = make(tmp_path / "node")
@@ -159,6 +161,7 @@ def test_a_node_whose_modes_let_others_in_is_refused(tmp_path, what):
         creation.check_modes(config)
 
 
+@pytest.mark.threat("L1")
 def test_a_damaged_secret_is_told_without_showing_it(tmp_path):
     config = make(tmp_path / "node")
     (config.private / "secret").write_text("NOT BASE32\n")
@@ -170,6 +173,7 @@ def test_a_damaged_secret_is_told_without_showing_it(tmp_path):
         creation.read_secret(config.private / "secret")
 
 
+@pytest.mark.threat("S13")
 def test_an_empty_convergence_secret_is_legal(tmp_path):
     config = make(tmp_path / "node")
     (config.private / "convergence").write_text("")

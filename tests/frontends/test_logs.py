@@ -23,6 +23,7 @@ MARKED = [
 ]
 
 
+@pytest.mark.threat("L1")
 @pytest.mark.parametrize("secret", SECRETS)
 @pytest.mark.parametrize("frame", ["{}", "a {} b", "'{}'", '"{}"', "<{}>", "x={}"])
 def test_what_looks_like_a_secret_is_cut_out(secret, frame):
@@ -33,11 +34,13 @@ def test_what_looks_like_a_secret_is_cut_out(secret, frame):
     assert "[secret]" in kept
 
 
+@pytest.mark.threat("L1")
 @pytest.mark.parametrize(("text", "secret"), MARKED)
 def test_named_secrets_are_cut_out(text, secret):
     assert secret not in redact(text)
 
 
+@pytest.mark.threat("L10")
 @given(st.text())
 def test_nothing_that_moves_the_cursor_is_left_after_escaping(text):
     shown = escape(text)
@@ -60,6 +63,7 @@ def test_an_event_is_one_line_with_level_room_and_text():
     assert line.endswith(" info room: bytes: 3\n")
 
 
+@pytest.mark.threat("L10")
 def test_a_hostile_field_can_neither_forge_a_line_nor_leak():
     cap = GOOD_ROOTS["DIR2"]
     (line,) = observed(lambda log: log.info("{name}", name=f"a\x1b[2J {cap} \u202e"))
@@ -68,6 +72,7 @@ def test_a_hostile_field_can_neither_forge_a_line_nor_leak():
     assert cap not in line
 
 
+@pytest.mark.threat("L1")
 def test_a_traceback_is_indented_and_redacted():
     cap = GOOD_ROOTS["DIR2"]
 
@@ -84,6 +89,7 @@ def test_a_traceback_is_indented_and_redacted():
     assert all(line.startswith("    ") for line in text.split("\n")[1:-1])
 
 
+@pytest.mark.threat("D5")
 def test_a_flood_of_one_kind_is_counted_instead_of_written():
     now = [0.0]
     events = [lambda log: log.info("flood")] * 100

@@ -25,6 +25,7 @@ print(oct(os.umask(0)), sys.getswitchinterval())
 """
 
 
+@pytest.mark.threat("L5")
 def test_a_hardened_process_leaves_no_core_and_makes_private_files():
     done = subprocess.run(
         [sys.executable, "-c", HARDENED], capture_output=True, check=False, text=True
@@ -32,6 +33,7 @@ def test_a_hardened_process_leaves_no_core_and_makes_private_files():
     assert done.stdout.split("\n")[:2] == ["(0, 0) 0", "0o77 0.001"], done.stderr
 
 
+@pytest.mark.threat("L5")
 def test_a_crash_leaves_no_core_file(tmp_path):
     code = "from truckee.frontends.process import harden\nharden()\nimport os\nos.abort()"
     limits = resource.getrlimit(resource.RLIMIT_CORE)
@@ -61,6 +63,7 @@ def test_one_node_runs_at_a_time(tmp_path):
     two.release()
 
 
+@pytest.mark.threat("O4")
 def test_a_stale_mark_with_a_number_used_again_is_no_running_node(tmp_path):
     (tmp_path / "running.process").write_text(f"{os.getpid()} 12345678-99\n")
     assert running_pid(tmp_path) is None
@@ -72,6 +75,7 @@ def test_a_stale_mark_with_a_number_used_again_is_no_running_node(tmp_path):
     mark.release()
 
 
+@pytest.mark.threat("D6")
 @pytest.mark.parametrize("text", ["", "x y\n", "12\n", "\u00e9"])
 def test_a_damaged_mark_is_no_running_node(tmp_path, text):
     (tmp_path / "running.process").write_bytes(text.encode())

@@ -11,6 +11,7 @@ from tests.hostile.immutable_cases import CASES
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.mark.threat("U2", "U3")
 @pytest.mark.parametrize("name", sorted(CASES))
 def test_a_hostile_file_costs_little(name):
     done = subprocess.run(

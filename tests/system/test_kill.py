@@ -149,6 +149,7 @@ def run_kills(folder, kills: int, seed: int) -> int:
     return acknowledged
 
 
+@pytest.mark.threat("F8")
 def test_twenty_kills_lose_nothing_that_was_acknowledged(tmp_path):
     seed = int(os.environ.get("TRUCKEE_SEED", "20261120"))
     assert run_kills(tmp_path / "node", 20, seed) > 40

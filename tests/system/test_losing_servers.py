@@ -115,6 +115,7 @@ def immutable_of_size(node, before):
     return after[new[0]]
 
 
+@pytest.mark.threat("S1")
 def test_damage_in_every_section_of_an_immutable_share(node):
     chance = random.Random(1)
     tasks = []
@@ -142,6 +143,7 @@ def test_damage_in_every_section_of_an_immutable_share(node):
             assert damaged == 7 or section in FROM_ANY_SHARE, section
 
 
+@pytest.mark.threat("S1")
 def test_damage_in_every_section_of_a_directory(node):
     chance = random.Random(2)
     tasks = []

@@ -69,6 +69,7 @@ def test_a_file_of_400_mib_leaves_the_node_as_small_as_one_of_100(tmp_path):
         assert peak_rss(node.process.pid) < 300 * MIB
 
 
+@pytest.mark.threat("F3")
 def test_a_client_that_reads_nothing_fills_no_memory(tmp_path):
     with Node(tmp_path / "node", ("--servers", "1")) as node:
         with contextlib.closing(node.ftp()) as ftp:

@@ -7,6 +7,8 @@ import signal
 import threading
 from pathlib import Path
 
+import pytest
+
 from tests.system.node import Node
 
 MARK = b"Zq7Marmot"
@@ -34,6 +36,7 @@ def files_outside_private(folder: Path):
             yield path
 
 
+@pytest.mark.threat("L1", "L6", "O5", "O6")
 def test_no_mark_is_found_outside_private(tmp_path):
     with Node(tmp_path / "node") as node:
         password = node.password.encode()
@@ -102,6 +105,7 @@ def open_bytes(node: Node) -> int:
     return total
 
 
+@pytest.mark.threat("L2")
 def test_no_secret_is_seen_in_any_process_argument(tmp_path):
     with Node(tmp_path / "node") as node:
         for kind in ("cmdline", "environ"):

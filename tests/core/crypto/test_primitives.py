@@ -188,6 +188,7 @@ def test_any_k_blocks_in_any_order_decode(data):
     assert [bytes(x) for x in erasure.decode({i: blocks[i] for i in some}, k, n)] == pieces
 
 
+@pytest.mark.threat("S3", "X5")
 def test_the_erasure_code_refuses_what_zfec_would_choke_on():
     block = b"abcd"
     for call in (

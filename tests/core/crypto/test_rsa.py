@@ -77,6 +77,7 @@ def test_altered_signatures_messages_and_lengths_do_not_verify(pair):
         assert not public.verify(signature, b"message")
 
 
+@pytest.mark.threat("S10")
 def test_a_trusted_private_key_must_belong_to_the_public_one(pair):
     public = rsa.PublicKey.load(hexed(KEYS[0], "pubkey_der"))
     loaded = rsa.load_private(hexed(KEYS[0], "privkey_der"), public)
@@ -91,6 +92,7 @@ def _spki(key):
     )
 
 
+@pytest.mark.threat("U9")
 def test_public_keys_of_other_sizes_exponents_and_kinds_are_refused():
     n = 2**2047 + 1
     refused = [
@@ -136,6 +138,7 @@ def test_private_keys_of_other_sizes_and_encrypted_ones_are_refused():
         rsa.load_pem(b"nonsense")
 
 
+@pytest.mark.threat("L1")
 def test_a_key_does_not_show_itself(pair):
     assert pair.private_der.hex() not in repr(pair)
     assert repr(pair).startswith("<truckee.core.crypto.rsa.KeyPair object")

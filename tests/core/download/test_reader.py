@@ -334,6 +334,7 @@ class FailureTests(ReaderCase):
         error = self.fail_to_read(file, NotEnoughSharesError)
         assert type(error) is NotEnoughSharesError
 
+    @pytest.mark.threat("S3")
     def test_shares_of_one_number_everywhere_are_one_share(self):
         file = encode_chk(stream("x", 5000), 3, 10, 1024)
         for store in self.stores:
@@ -343,6 +344,7 @@ class FailureTests(ReaderCase):
             place(self.stores[shnum], file.cap.storage_index, shnum, file.shares[shnum])
         assert self.read(file) == file.plaintext
 
+    @pytest.mark.threat("S3")
     def test_share_numbers_of_n_and_more_are_ignored(self):
         file = self.store(5000, 3, 5)
         for store in self.stores:
@@ -462,6 +464,7 @@ class FailureTests(ReaderCase):
             assert self.successResultOf(read(128, 172)) == plain[128:]
             assert self.successResultOf(read(256, 10)) == plain[256:266]
 
+    @pytest.mark.threat("U1")
     def test_subsets_that_would_decode_to_different_files_give_the_same_or_an_error(self):
         def lie(segnum, shnum, block):
             return bytes(len(block)) if shnum == 9 else block
@@ -562,6 +565,7 @@ class CorruptionTests(ReaderCase):
             self.cache = ReaderCache(lambda: self.servers, self.cpu, self.clock)
             assert self.read(file) == file.plaintext, cut
 
+    @pytest.mark.threat("S2")
     def test_swapped_shares_are_not_used(self):
         file = self.store(9000)
         for shnum in range(7):
@@ -569,12 +573,14 @@ class CorruptionTests(ReaderCase):
             place(self.stores[shnum], file.cap.storage_index, shnum, other)
         assert self.read(file) == file.plaintext
 
+    @pytest.mark.threat("S2", "S11")
     def test_shares_of_another_file_are_not_used(self):
         file, other = self.store(9000), encode_chk(stream("other", 9000), 3, 10, 1024)
         for shnum in range(7):
             place(self.stores[shnum], file.cap.storage_index, shnum, other.shares[shnum])
         assert self.read(file) == file.plaintext
 
+    @pytest.mark.threat("S4")
     def test_answers_that_are_too_long_or_no_bytes_do_not_matter(self):
         file = self.store(9000)
         for kind in (Kind.TRUNCATE, Kind.FLIP, Kind.OTHER, Kind.NOTHING):
@@ -602,9 +608,11 @@ class CorruptionTests(ReaderCase):
                     assert self.successResultOf(d) in (file.plaintext, DownloadError)
         assert self.clock.getDelayedCalls() == []
 
+    @pytest.mark.threat("S1")
     def test_any_flipped_byte_gives_right_bytes_or_an_error(self):
         self.flip(7)
 
+    @pytest.mark.threat("S1")
     @pytest.mark.long
     def test_each_flipped_byte_gives_right_bytes_or_an_error(self):
         self.flip(1)

@@ -42,6 +42,7 @@ def test_a_faster_server_goes_before_a_primary_share():
     assert fetch.handle(Found((A, 0), 3), Found((B, 9), 0)) == [Fetch((B, 9))]
 
 
+@pytest.mark.threat("S3")
 def test_ten_servers_with_one_share_number_are_one_share():
     fetch = StretchFetch(2)
     copies = [(bytes([i]), 0) for i in range(10)]

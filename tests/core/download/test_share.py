@@ -94,6 +94,7 @@ def test_hashes_known_from_another_share_are_not_asked_again():
     assert all(r.end <= ueb or r.offset > ueb for r in wanted)
 
 
+@pytest.mark.threat("S2")
 def test_a_share_of_another_number_is_refused():
     file = encode_chk(stream("a", 5000), 2, 5)
     contact = ShareContact(facts_of(file), 1)
@@ -150,6 +151,7 @@ def test_a_small_tree_is_one_slab(count):
     slab.check(nodes[0], b"".join(nodes[hashtree.padded_leaves(count) - 1 :]), {})
 
 
+@pytest.mark.threat("U2")
 def test_the_slab_of_an_absurdly_large_tree_costs_little():
     slab = Slab.holding(2**46, 2**45)
     assert slab.width == SLAB

@@ -166,6 +166,7 @@ def test_every_cap_survives_its_text(cap):
     assert hash(caps.parse(cap.text)) == hash(cap)
 
 
+@pytest.mark.threat("U7")
 @given(CAPS)
 def test_authority_never_grows_by_diminishing(cap):
     read, verify = cap.read_cap(), cap.verify_cap()
@@ -208,6 +209,7 @@ def test_no_text_makes_the_parser_fail(text):
         assert caps.parse(cap.text) == cap
 
 
+@pytest.mark.threat("L1")
 @given(CAPS)
 def test_no_repr_shows_key_material(cap):
     body = cap.text.split(":", 2)[2]

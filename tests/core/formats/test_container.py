@@ -113,6 +113,7 @@ def test_an_empty_slot_is_filled_first():
     assert extra == [leases[3]]
 
 
+@pytest.mark.threat("O7")
 def test_sizes_that_do_not_fit_the_file_are_refused():
     header = ImmutableHeader(2, 10, 1)
     for size in (0, 11, 12 + 71):
@@ -195,5 +196,6 @@ def test_decoding_anything_gives_a_value_or_a_format_error(raw, size):
                 decode()
 
 
+@pytest.mark.threat("L1")
 def test_leases_never_show_their_secrets():
     assert "secret" not in repr(Lease(0, 1, b"secret", b"secret"))

@@ -66,6 +66,7 @@ def test_what_is_packed_is_listed(children: dict[str, Any]) -> None:
     assert dirnode.Editor(packed, KEY).pack() == packed
 
 
+@pytest.mark.threat("L7")
 @given(_children)
 def test_readers_get_read_caps_only(children: dict[str, Any]) -> None:
     table = dirnode.Table(dirnode.pack(children, writekey=KEY))
@@ -95,6 +96,7 @@ _slot = st.none() | st.builds(
 )
 
 
+@pytest.mark.threat("U7")
 @given(_slot, _slot, st.booleans())
 def test_authority_never_grows(write: bytes | None, read: bytes | None, deep: bool) -> None:
     target = links.resolve(write, read, deep_immutable=deep)
@@ -128,6 +130,7 @@ def test_storing_and_reading_a_link_gives_the_same_or_less(
         assert links.write_text(seen.target) is None
 
 
+@pytest.mark.threat("U5")
 @given(_children, st.data())
 def test_damage_is_refused_or_hidden_and_never_raises_anything_else(
     children: dict[str, Any], data: st.DataObject
@@ -253,6 +256,7 @@ def test_broken_framing_is_an_error_of_the_whole_directory(packed: bytes) -> Non
         dirnode.split(packed)
 
 
+@pytest.mark.threat("U5")
 def test_bounds_of_a_directory_hold_on_both_sides(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dirnode, "MAX_ENTRIES", 3)
     three = entry(b"a") + entry(b"b") + entry(b"c")
@@ -283,6 +287,7 @@ def test_metadata_that_cannot_be_stored_is_refused(metadata: dict[str, Any]) -> 
         dirnode.pack_metadata(metadata)
 
 
+@pytest.mark.threat("U5")
 def test_unclosed_strings_do_not_slow_the_depth_check() -> None:
     raw = b'{"a":' + b"[" * 40 + b'"\\' * 30000
     with pytest.raises(errors.DirectoryFormatError):

@@ -100,6 +100,7 @@ def test_metadata_is_updated_by_the_peers_rule(case: dict[str, Any]) -> None:
     assert list(updated) == list(case["result"])
 
 
+@pytest.mark.threat("U7")
 @pytest.mark.parametrize("case", VECTORS["create_from_cap"])
 def test_slots_resolve_as_the_peer_does_but_never_to_a_write_cap_from_the_read_slot(
     case: dict[str, Any],
@@ -218,6 +219,7 @@ def test_immutable_directories_pack_and_list_as_the_peers(case: dict[str, Any]) 
     assert listing(dirnode.Table(packed, deep_immutable=True)) == case["listing"]
 
 
+@pytest.mark.threat("U7")
 def test_a_mutable_child_of_an_immutable_directory_is_hidden() -> None:
     case = VECTORS["rogue_immutable_dirs"][0]
     table = dirnode.Table(bytes.fromhex(case["packed"]), deep_immutable=True)

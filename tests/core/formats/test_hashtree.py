@@ -146,6 +146,7 @@ def test_a_single_leaf_is_the_root():
         tree.add({}, {0: leaves(2)[1]})
 
 
+@pytest.mark.threat("U2")
 def test_a_tree_claimed_to_have_2_to_the_60_leaves_costs_nothing():
     tree = PartialTree(2**60, b"r" * 32)
     assert len(tree.missing_for_leaf(2**59, include_leaf=True)) == 61

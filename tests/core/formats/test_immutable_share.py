@@ -228,6 +228,7 @@ def test_broken_framing_is_refused(raw):
         Ueb.decode(raw, 3, 10, 1000)
 
 
+@pytest.mark.threat("U2")
 def test_segments_of_a_gib_and_swarms_of_tiny_ones_are_absurd():
     with pytest.raises(AbsurdGeometryError):
         Ueb.decode(

@@ -83,6 +83,7 @@ def test_a_share_cut_anywhere_is_refused(file, shnum, raw):
             share_class(file).decode(raw[:length])
 
 
+@pytest.mark.threat("S9")
 @pytest.mark.parametrize(("file", "shnum", "raw"), SHARES[:1] + SHARES[-1:])
 def test_any_damage_to_a_header_is_refused_or_decoded_never_another_error(file, shnum, raw):
     header_size = module(file).HEADER_SIZE
@@ -177,6 +178,7 @@ def test_other_versions_are_unknown(first):
         sdmf.decode_header(b"\1" + bytes(200))
 
 
+@pytest.mark.threat("S9")
 @pytest.mark.parametrize(
     ("k", "n", "segment_size", "size"),
     [
@@ -195,6 +197,7 @@ def test_impossible_geometry_is_refused(k, n, segment_size, size):
         Geometry(k, n, segment_size, size)
 
 
+@pytest.mark.threat("U9")
 def test_geometry_that_costs_too_much_is_named():
     for g in (
         Geometry(1, 1, 128 * 1024 * 1024 + 1, 1),

@@ -48,6 +48,7 @@ def positions(grid, file, step):
 STEPS = [7, pytest.param(1, marks=pytest.mark.long)]
 
 
+@pytest.mark.threat("S1")
 @pytest.mark.parametrize("is_mdmf", [False, True], ids=["sdmf", "mdmf"])
 @pytest.mark.parametrize("damaged", [1, 7])
 @pytest.mark.parametrize("step", STEPS)
@@ -63,6 +64,7 @@ def test_any_flipped_byte_in_up_to_seven_shares_is_survived(is_mdmf, damaged, st
         grid.restore(file, before)
 
 
+@pytest.mark.threat("S1")
 @pytest.mark.parametrize("is_mdmf", [False, True], ids=["sdmf", "mdmf"])
 @pytest.mark.parametrize("damaged", [8, 10])
 @pytest.mark.parametrize("step", STEPS)
@@ -81,6 +83,7 @@ def test_more_damage_gives_the_right_bytes_or_a_clear_error(is_mdmf, damaged, st
     assert refused > 60  # the private key, the gap and needless nodes may be damaged unseen
 
 
+@pytest.mark.threat("S1")
 @pytest.mark.parametrize("is_mdmf", [False, True], ids=["sdmf", "mdmf"])
 def test_writing_over_flipped_bytes_in_seven_shares_leaves_only_good_ones(is_mdmf):
     grid, file = made(is_mdmf)
@@ -114,6 +117,7 @@ def test_shares_cut_short_or_extended_are_survived(is_mdmf):
     assert grid.run(reopened(grid.process(), file).download(), 60) == CONTENTS
 
 
+@pytest.mark.threat("S2")
 @pytest.mark.parametrize("is_mdmf", [False, True], ids=["sdmf", "mdmf"])
 def test_a_share_served_under_another_number_is_not_believed(is_mdmf):
     grid, file = made(is_mdmf)
@@ -126,6 +130,7 @@ def test_a_share_served_under_another_number_is_not_believed(is_mdmf):
     assert grid.run(reopened(grid.process(), file).download(), 60) == CONTENTS
 
 
+@pytest.mark.threat("S3")
 def test_every_server_with_share_0_is_too_little_for_k_of_3():
     grid, file = made(False)
     si = file.cap.storage_index
@@ -136,6 +141,7 @@ def test_every_server_with_share_0_is_too_little_for_k_of_3():
         grid.run(reopened(grid.process(), file).download(), 60)
 
 
+@pytest.mark.threat("S2", "S11")
 def test_shares_of_another_file_are_not_believed():
     grid, file = made(False)
     other = grid.run(
@@ -150,6 +156,7 @@ def test_shares_of_another_file_are_not_believed():
         grid.run(reopened(grid.process(), file).download(), 60)
 
 
+@pytest.mark.threat("S10")
 @pytest.mark.parametrize("is_mdmf", [False, True], ids=["sdmf", "mdmf"])
 def test_a_wrong_private_key_in_nine_shares_is_passed_over(is_mdmf):
     grid, file = made(is_mdmf)
@@ -161,6 +168,7 @@ def test_a_wrong_private_key_in_nine_shares_is_passed_over(is_mdmf):
     assert grid.run(reopened(grid.process(), file).download()) == b"new"
 
 
+@pytest.mark.threat("S10")
 def test_without_any_right_private_key_there_is_no_writing():
     grid, file = made(False)
     for raw in grid.shares(file).values():

@@ -224,6 +224,7 @@ def test_one_hung_server_delays_no_reader_that_has_others_to_ask():
         assert grid.clock.seconds() - start <= 1.5
 
 
+@pytest.mark.threat("S4")
 def test_a_server_that_hangs_on_the_write_is_given_up_after_a_minute():
     grid = Grid()
     file = made(grid)
@@ -324,6 +325,7 @@ def test_a_write_between_map_and_publish_stops_an_overwrite():
     assert grid.run(file.download()) == b"theirs"
 
 
+@pytest.mark.threat("U8")
 @pytest.mark.parametrize("is_mdmf", [False, True], ids=["sdmf", "mdmf"])
 def test_who_reads_while_another_process_writes_gets_old_or_new_at_every_moment(is_mdmf):
     grid = Grid()
@@ -567,6 +569,7 @@ def test_a_server_with_another_write_enabler_counts_as_one_that_refuses():
         grid.run(file.overwrite(b"third"))
 
 
+@pytest.mark.threat("S11")
 def test_an_older_version_on_some_servers_is_never_mixed_in_and_is_replaced():
     grid = Grid()
     file = made(grid)

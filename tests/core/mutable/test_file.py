@@ -93,6 +93,7 @@ def test_a_consumer_that_pauses_gets_everything_in_order(is_mdmf):
     assert sink.data == contents
 
 
+@pytest.mark.threat("U8")
 def test_writers_do_not_wait_for_a_paused_reader_which_then_never_mixes_versions():
     grid = Grid()
     context = grid.process()

@@ -91,6 +91,7 @@ def test_shares_whose_signature_lies_beyond_the_first_read_are_read():
     assert {len(raw) for raw in grid.shares(file).values()} == {2167 + 16 + 2 + 32}
 
 
+@pytest.mark.threat("U8")
 def test_a_version_found_earlier_is_read_as_it_was_or_not_at_all():
     grid, file = made(b"old" * 9000, is_mdmf=False)
     reader = reopened(grid.process(), file)
@@ -156,6 +157,7 @@ def test_a_file_whose_shares_hold_no_right_key_names_itself_unrecoverable_for_wr
         grid.run(reopened(grid.process(), file).overwrite(b"y"))
 
 
+@pytest.mark.threat("S10")
 def test_unlocking_checks_both_halves_of_the_key():
     grid, file = made(b"x", is_mdmf=False)
     raw = bytes(next(iter(grid.shares(file).values())))

@@ -121,6 +121,7 @@ def test_unaccounted_shares_are_evidence_of_another_writer():
     assert evidence({0: [b"old"], 11: [b"x"], 4: [b"theirs"]})
 
 
+@pytest.mark.threat("U9")
 def test_the_next_number_is_above_all_seen_and_ends():
     assert next_seqnum(Servermap()) == 1
     assert next_seqnum(holding((0, 0), seqnum=41)) == 42

@@ -152,6 +152,7 @@ class ServerContract:
         await again.writers[1].abort()
         assert await self.contents(server) == {1: b"ok"}
 
+    @pytest.mark.threat("G2")
     async def test_space_of_an_abandoned_upload_comes_back(self):
         server = await self.make_server()
         before = (await server.get_version()).available_space
@@ -160,6 +161,7 @@ class ServerContract:
         after = (await server.get_version()).available_space
         assert after > before - (1 << 29)
 
+    @pytest.mark.threat("G3")
     async def test_a_share_too_large_for_the_server_is_silently_refused(self):
         server = await self.make_server()
         got = await server.allocate_buckets(SI, SECRETS, shnums(0, 1), (1 << 63))
@@ -178,6 +180,7 @@ class ServerContract:
         await writer.close()
         assert await self.contents(server) == {0: b"abcdefgh"}
 
+    @pytest.mark.threat("G3")
     async def test_a_write_beyond_the_allocated_size_is_refused(self):
         server = await self.make_server()
         got = await server.allocate_buckets(SI, SECRETS, shnums(0), 8)
@@ -249,6 +252,7 @@ class ServerContract:
         assert got.data == {0: [b"zer"], 1: [b"one"]}
         assert await self.slot(server) == {0: b"zero", 1: b"one"}
 
+    @pytest.mark.threat("G5")
     async def test_all_shares_are_read_before_any_is_written(self):
         server = await self.make_server()
         await self.change(server, {0: puts(b"old0"), 1: puts(b"old1")})
@@ -307,6 +311,7 @@ class ServerContract:
         # the slot is gone with its enabler
         assert (await self.change(server, {1: puts(b"new")}, enabler=b"V" * 32)).success
 
+    @pytest.mark.threat("G5")
     async def test_a_wrong_write_enabler_does_nothing(self):
         server = await self.make_server()
         await self.change(server, {0: puts(b"mine")})
@@ -327,6 +332,7 @@ class ServerContract:
         await self.change(server, {0: TestWriteVectors((), (), 5)})
         assert await self.slot(server) == {0: data[:5]}
 
+    @pytest.mark.threat("G3")
     async def test_a_write_far_behind_the_end_is_refused(self):
         server = await self.make_server()
         await self.change(server, {0: puts(b"x")})

@@ -115,12 +115,14 @@ class StoreContract:
         got = await store.read_mutable(OTHER_SI, ALL, [ReadVector(0, 100)])
         assert bytes(got[3][0]) == b"longer than before"
 
+    @pytest.mark.threat("G5")
     async def test_the_write_enabler_guards_the_slot(self):
         store = await self.make_store()
         await self.change(store, {3: puts(b"mutable")})
         with pytest.raises(BadWriteEnablerError):
             await self.change(store, {4: puts(b"x")}, enabler=b"?" * 32)
 
+    @pytest.mark.threat("G5")
     async def test_an_immutable_share_is_never_overwritten(self):
         store = await self.make_store()
         await self.put(store, b"first")

@@ -288,6 +288,7 @@ def test_making_a_store_can_be_cut_and_repeated():
 ERRORS = [errno.EIO, errno.ENOSPC, errno.EMFILE, errno.EACCES, errno.EROFS]
 
 
+@pytest.mark.threat("G9")
 @pytest.mark.parametrize("forever", [False, True], ids=["once", "forever"])
 @pytest.mark.parametrize("action", CHANGES, ids=lambda action: action.__name__)
 def test_a_failing_call_is_a_storage_error_and_leaves_old_or_new(action, way, forever):
@@ -316,6 +317,7 @@ def test_a_failing_call_is_a_storage_error_and_leaves_old_or_new(action, way, fo
     assert n > 5
 
 
+@pytest.mark.threat("G9")
 @pytest.mark.parametrize("action", [small_upload, large_upload, mutable_create, mutable_overwrite])
 def test_a_failed_sync_fails_the_change_for_good(action, way):
     for n in range(1, 9):

@@ -1,3 +1,4 @@
+import pytest
 from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
@@ -36,6 +37,7 @@ class WithinTests(SynchronousTestCase):
         self.failureResultOf(d, NoSpaceError)
         assert not self.clock.getDelayedCalls()
 
+    @pytest.mark.threat("S4")
     def test_silence_ends_in_a_timeout_and_a_cancelled_question(self):
         cancelled = []
         d = self.start(Deferred(cancelled.append))

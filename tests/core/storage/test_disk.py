@@ -98,6 +98,7 @@ class LayoutTests(SynchronousTestCase):
         self.addCleanup(store.close)
         return store
 
+    @pytest.mark.threat("O1")
     def test_files_and_folders_are_ours_alone(self):
         self.do(self.put(b"small"))
         self.do(self.put(bytes(200_000), 1))
@@ -380,6 +381,7 @@ class LayoutTests(SynchronousTestCase):
         with pytest.raises(ServerGoneError):
             unknown.nodeid  # noqa: B018
 
+    @pytest.mark.threat("D2")
     def test_descriptors_are_few_and_all_are_closed(self):
         before = set(os.listdir("/proc/self/fd"))
         self.store = self.reopened(fsync=False)
@@ -395,6 +397,7 @@ class LayoutTests(SynchronousTestCase):
         self.store.close()
         assert set(os.listdir("/proc/self/fd")) <= before
 
+    @pytest.mark.threat("G7")
     def test_reports_have_the_recorded_form_and_a_bounded_number(self):
         from truckee.core.storage import advisories
 

@@ -1,3 +1,4 @@
+import pytest
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
@@ -31,6 +32,7 @@ class LocalServerTests(SynchronousTestCase):
         call = server.slot_testv_and_readv_and_writev(SI, ENABLER, SECRETS, changes, ())
         return self.do(call)
 
+    @pytest.mark.threat("G2")
     def test_space_is_reserved_share_by_share_until_the_uploads_end(self):
         got = self.allocate(*range(5), size=300)
         assert got.writers.keys() == {0, 1, 2}
@@ -42,6 +44,7 @@ class LocalServerTests(SynchronousTestCase):
         assert self.server.reserved == 0
         assert not self.clock.getDelayedCalls()
 
+    @pytest.mark.threat("G2")
     def test_reserved_space_is_left_free(self):
         server = LocalServer(self.store, self.clock, reserved_space=950)
         assert self.do(server.get_version()).available_space == 50
@@ -49,6 +52,7 @@ class LocalServerTests(SynchronousTestCase):
         assert self.allocate(1, size=50, server=server).writers.keys() == {1}
         self.do(server.stop())
 
+    @pytest.mark.threat("G2")
     def test_a_silent_upload_is_aborted_after_half_an_hour(self):
         writer = self.allocate(1).writers[1]
         self.clock.advance(IDLE - 1)
@@ -100,6 +104,7 @@ class LocalServerTests(SynchronousTestCase):
         )
         self.failureResultOf(Deferred.fromCoroutine(call), NoSpaceError)
 
+    @pytest.mark.threat("G3")
     def test_wrong_addresses_are_refused(self):
         for call in (
             self.server.allocate_buckets(b"short", SECRETS, shnums(1), 1),
@@ -112,6 +117,7 @@ class LocalServerTests(SynchronousTestCase):
         ):
             self.failureResultOf(Deferred.fromCoroutine(call), StorageError)
 
+    @pytest.mark.threat("G9")
     def test_an_upload_whose_write_fails_is_over(self):
         async def fail(offset, data):
             raise ServerGoneError
@@ -131,6 +137,7 @@ class LocalServerTests(SynchronousTestCase):
         self.failureResultOf(Deferred.fromCoroutine(writer.close()), ServerGoneError)
         assert self.server.reserved == 0
 
+    @pytest.mark.threat("G9")
     def test_an_allocation_that_fails_half_way_reserves_nothing(self):
         create = self.store.create_immutable
         made = []

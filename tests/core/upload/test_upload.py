@@ -211,6 +211,7 @@ def test_row_3_failures_in_two_rounds_are_made_good_by_other_servers():
     check_quiet(grid)
 
 
+@pytest.mark.threat("S4")
 @pytest.mark.parametrize("call", ["get_version", "allocate_buckets"])
 def test_row_4_servers_that_never_answer_end_the_selection_in_time(call):
     grid = UploadGrid(10)
@@ -496,6 +497,7 @@ def test_a_server_without_room_while_writing_is_dropped():
     check_quiet(grid)
 
 
+@pytest.mark.threat("L1")
 def test_an_unexpected_error_of_one_server_is_logged_without_its_words_and_survived():
     grid = UploadGrid(10)
     grid.faults.add(
@@ -721,6 +723,7 @@ def test_memory_is_given_back_however_an_upload_ends(kind):
         check_quiet(grid)
 
 
+@pytest.mark.threat("L1")
 def test_messages_never_name_the_file():
     grid = UploadGrid(4)
     text = failure(grid.start(SMALL), UploadUnhappinessError)

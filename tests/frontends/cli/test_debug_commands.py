@@ -77,6 +77,7 @@ def test_the_write_cap_of_a_key_is_the_one_that_tahoe_gives(say, tmp_path):
         assert out.strip() == case["cap"]
 
 
+@pytest.mark.threat("L1")
 def test_share_files_are_described_without_their_secrets(say, tmp_path):
     (tmp_path / "0").write_bytes(bytes.fromhex(MUTABLE["container_v1"]["hex"]))
     _, out, _ = say("debug", "dump-share", str(tmp_path / "0"))
@@ -131,6 +132,7 @@ def test_what_cannot_be_done_is_told(say, words, code):
     assert err
 
 
+@pytest.mark.threat("L1")
 @pytest.mark.parametrize("text", GOOD_ROOTS.values(), ids=GOOD_ROOTS)
 def test_a_capability_is_described_without_its_keys(say, tmp_path, text):
     (tmp_path / "cap").write_text(text + "\n")

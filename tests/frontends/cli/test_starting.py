@@ -120,6 +120,7 @@ def test_keys_and_capabilities_may_be_kept_elsewhere(tmp_path):
     assert {p.name for p in keys.iterdir()} >= {"accounts", "secret", "convergence"}
 
 
+@pytest.mark.threat("O3")
 def test_a_port_that_was_asked_for_and_is_taken_is_an_error(tmp_path):
     node = make_node(tmp_path / "node")
     with socket.socket() as squatter:
@@ -135,6 +136,7 @@ def test_a_port_that_was_asked_for_and_is_taken_is_an_error(tmp_path):
         assert command("run", node)[0] == 1
 
 
+@pytest.mark.threat("O3")
 def test_the_usual_port_taken_means_the_next_and_a_loud_word(tmp_path):
     node = make_node(tmp_path / "node")
     with socket.socket() as squatter:
@@ -244,6 +246,7 @@ def test_on_a_terminal_the_password_is_shown_once(tmp_path):
         os.close(main)
 
 
+@pytest.mark.threat("D6")
 @pytest.mark.parametrize("after", [0.4, 0.9])
 def test_a_start_killed_early_is_finished_by_the_next(tmp_path, after):
     node = tmp_path / "node"

@@ -35,6 +35,7 @@ def test_any_bytes_are_a_target_or_a_declared_error(data) -> None:
             parse(data)
 
 
+@pytest.mark.threat("N8")
 @pytest.mark.parametrize(
     "bad",
     [
@@ -52,6 +53,7 @@ def test_bad_port_arguments(bad) -> None:
         a.parse_port(bad)
 
 
+@pytest.mark.threat("N8")
 @pytest.mark.parametrize(
     "bad",
     [
@@ -79,6 +81,7 @@ def test_another_family_is_its_own_error(family) -> None:
         a.parse_eprt(family)
 
 
+@pytest.mark.threat("N8")
 @pytest.mark.parametrize(
     ("host", "port", "peer", "allowed"),
     [

@@ -14,6 +14,7 @@ def test_a_greeting_comes_first_and_names_no_version() -> None:
     assert not any(c.isdigit() for c in greeting[4:])
 
 
+@pytest.mark.threat("A1")
 def test_user_answers_the_same_for_every_name() -> None:
     server = Server()
     assert len({server.connect().ask(f"USER {n}") for n in ("alice", "nobody", "root")}) == 1
@@ -69,6 +70,7 @@ def test_a_checker_that_breaks_lets_nobody_in(error) -> None:
     assert client.ask("PASS secret").startswith("421")
 
 
+@pytest.mark.threat("A12")
 def test_a_realm_that_gives_something_else_lets_nobody_in() -> None:
     client = Server(portal=FakePortal(lambda c: None)).connect()
     client.ask("USER alice")
@@ -83,6 +85,7 @@ def test_a_name_that_is_not_text_is_refused() -> None:
     assert client.ask("PASS secret").startswith("530")
 
 
+@pytest.mark.threat("A4")
 def test_an_endless_password_never_reaches_the_checker() -> None:
     server = Server()
     client = server.connect()
@@ -113,6 +116,7 @@ def client_530() -> str:
     return "530 please log in with USER and PASS"
 
 
+@pytest.mark.threat("A12")
 def test_logout_happens_when_the_client_leaves_while_the_password_is_checked() -> None:
     server = Server()
     server.portal.held = []
@@ -385,6 +389,7 @@ def test_no_spelling_leaves_the_root(name, command) -> None:
     assert ".." not in answer or "%2e" in name
 
 
+@pytest.mark.threat("U6")
 @pytest.mark.parametrize(
     "raw", [b"MKD a\x00b", b"MKD a\rb", b"MKD \xff\xff", b"MKD \xc3\x28", b"MKD " + b"n" * 300]
 )

@@ -27,6 +27,7 @@ def test_every_error_has_its_own_reply(kind: type[errors.TruckeeError]) -> None:
     assert text.isprintable()
 
 
+@pytest.mark.threat("L1")
 def test_the_reply_says_nothing_of_the_errors_own_text() -> None:
     _, text = reply_for(errors.NoSuchChildError("URI:DIR2:secret /etc/passwd"))
     assert "secret" not in text

@@ -73,6 +73,7 @@ class FilestoreTests(TestCase):
 
         await deferToThread(talk)
 
+    @pytest.mark.threat("F2")
     async def test_a_read_only_account(self) -> None:
         node = await self.start()
 
@@ -93,6 +94,7 @@ class FilestoreTests(TestCase):
 
         await deferToThread(talk)
 
+    @pytest.mark.threat("F8")
     async def test_a_dropped_upload_leaves_the_old_file(self) -> None:
         node = await self.start()
 

@@ -43,6 +43,7 @@ def test_no_password_no_name_and_no_content_is_logged(log) -> None:
     assert "secret" not in texts(log)
 
 
+@pytest.mark.threat("L10")
 def test_paths_are_logged_when_asked_for_and_shown_safely(log) -> None:
     server = Server(FTPSettings(log_paths=True), FakeSession(root={"a\x1b[31m": b""}))
     everything(server)
@@ -73,6 +74,7 @@ def test_a_hostile_account_name_is_escaped(log) -> None:
     assert "\x1b" not in "\n".join(map(eventAsText, log))
 
 
+@pytest.mark.threat("L1")
 def test_a_bug_shows_a_number_to_the_client_and_a_traceback_to_the_log(log) -> None:
     server = Server()
     client = server.login()

@@ -11,6 +11,7 @@ from truckee.frontends.ftp.service import FTPServer
 from truckee.frontends.ftp.settings import FTPSettings
 
 
+@pytest.mark.threat("D2")
 def test_one_connection_too_many_is_told_so() -> None:
     server = Server(FTPSettings(max_sessions=3))
     clients = [server.connect() for _ in range(3)]
@@ -22,6 +23,7 @@ def test_one_connection_too_many_is_told_so() -> None:
     assert server.connect().greeting.startswith("220 ")
 
 
+@pytest.mark.threat("D2")
 @pytest.mark.threat("D1")
 def test_strangers_who_say_nothing_make_room_for_who_comes() -> None:
     server = Server(FTPSettings(max_unauthenticated=3))
@@ -54,6 +56,7 @@ def test_strangers_whose_password_is_being_checked_are_not_sent_away() -> None:
     assert all("230 " in client.text() for client in waiting)
 
 
+@pytest.mark.threat("D2")
 def test_a_flood_within_one_turn_is_hung_up_on() -> None:
     server = Server(FTPSettings(max_sessions=10))
     built = [server.ftp.build("127.0.0.1") for _ in range(100)]
@@ -79,6 +82,7 @@ def test_one_account_has_a_limit() -> None:
     assert server.vfs.logged_out == 1
 
 
+@pytest.mark.threat("A2")
 def test_a_banned_address_is_not_even_greeted() -> None:
     server = Server()
     server.ftp._may_connect = lambda host: host != "10.0.0.9"
@@ -86,6 +90,7 @@ def test_a_banned_address_is_not_even_greeted() -> None:
     assert server.ftp.sessions == 0
 
 
+@pytest.mark.threat("A7")
 def test_a_revoked_account_is_shown_out_and_others_stay() -> None:
     bob = FakeSession(account="bob", root={"a": b"1"})
     alice = FakeSession(account="alice")

@@ -124,6 +124,7 @@ class SocketTests(TestCase):
         await self.in_thread(talk)
         assert set(self.vfs.root) == {"a"}
 
+    @pytest.mark.threat("F8")
     async def test_a_reset_upload_stores_nothing_and_a_killed_client_neither(self) -> None:
         port = await self.start()
 
@@ -195,6 +196,7 @@ class SocketTests(TestCase):
         got = await self.in_thread(talk)
         assert got.endswith(b"500 command line too long\r\n"), got
 
+    @pytest.mark.threat("N7")
     async def test_a_stranger_cannot_take_the_data_connection(self) -> None:
         port = await self.start({"a": b"abc"})
 
@@ -218,6 +220,7 @@ class SocketTests(TestCase):
 
         await self.in_thread(talk)
 
+    @pytest.mark.threat("N7")
     async def test_a_port_is_open_on_the_address_that_was_reached_alone(self) -> None:
         port = await self.start()
 

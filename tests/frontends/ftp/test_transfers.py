@@ -483,6 +483,7 @@ def test_bytes_sent_before_the_command_are_kept() -> None:
     assert not data.reading
 
 
+@pytest.mark.threat("D1")
 def test_a_port_that_nobody_uses_is_closed_in_time() -> None:
     _server, client = make({"a": b""})
     client.ask("PASV")
@@ -578,6 +579,7 @@ def test_a_file_with_a_star_in_its_name_is_itself() -> None:
     assert download(client, "NLST *")[0] == b"*\r\n"
 
 
+@pytest.mark.threat("D4")
 def test_a_long_listing_takes_turns() -> None:
     server, client = make({f"f{i:05}": b"" for i in range(2000)})
     data = client.open_data()

@@ -94,6 +94,7 @@ def test_only_the_owners_write_bit_counts():
     assert with_mode({"no-write": True, "x": 1}, 33188) == {"x": 1}
 
 
+@pytest.mark.threat("L8")
 def test_unique_names_differ_by_account_and_process():
     a = unique_id(b"k" * 32, "alice", b"index")
     assert a == unique_id(b"k" * 32, "alice", b"index")

@@ -41,6 +41,7 @@ def test_paths_are_seen_from_the_working_directory(raw, path):
     assert parse(raw, ("here",)) == path
 
 
+@pytest.mark.threat("U6")
 @pytest.mark.parametrize(
     "raw", [b"\xff", b"a\0b", b"x" * 256, "日".encode() * 341, b"/a/b\xc0\xaf", b"x" * 70_000,
             b"a/" * 300, "\ud800", "a\ud800"]
@@ -77,6 +78,7 @@ def test_every_path_is_refused_or_made_of_names_that_may_be_shown(raw, lines):
     assert parse(format_path(path), lines=lines) == path
 
 
+@pytest.mark.threat("U6")
 def test_hidden_names():
     for name in ("", ".", "..", "a/b", "/", "../x", "n\0"):
         assert is_hidden(name)
@@ -86,11 +88,13 @@ def test_hidden_names():
     assert not is_hidden("...")
 
 
+@pytest.mark.threat("L10")
 def test_printable_text_cannot_deceive():
     assert printable("plain é 日本") == "plain é 日本"
     assert printable("a\nb\x1b[0m\u202e\u2028") == "a\\x0ab\\x1b[0m\\u202e\\u2028"
 
 
+@pytest.mark.threat("L10")
 @given(st.text())
 def test_printable_text_is_one_line(text):
     assert len(printable(text).splitlines()) <= 1

@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+import pytest
 from twisted.internet import reactor  # noqa: TID251
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.task import LoopingCall
@@ -102,6 +103,7 @@ class RealThreadTests(TestCase):
         root = session._walker.root
         assert len(await root.list()) == 0
 
+    @pytest.mark.threat("D4")
     async def test_the_reactor_has_its_turn_while_a_large_directory_is_listed(self):
         node = self.client.create_node_from_uri(None, b"URI:LIT:mfra")
         names = {f"child {i:05d}": (node, {"tahoe": {"linkmotime": i}}) for i in range(10_000)}

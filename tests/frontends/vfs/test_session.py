@@ -449,6 +449,7 @@ def test_a_size_set_by_path_cuts_and_lengthens(tree):
     assert tree.failure(session.set_attributes(("b",), size=5)) is e.NoSuchChildError
 
 
+@pytest.mark.threat("U6")
 @pytest.mark.threat("L10")
 def test_hostile_names_are_hidden(tree):
     session, sftp = tree.session(), tree.session(protocol="sftp")
@@ -545,6 +546,7 @@ def test_what_is_read_only_refuses_every_change(tmp_path, kind):
     assert not tree.stat(session, "/".join(("", *below, "f"))).writable
 
 
+@pytest.mark.threat("L7")
 @pytest.mark.threat("F2")
 def test_a_read_only_session_never_sees_a_write_cap(tmp_path):
     tree = Tree(tmp_path, uri_paths=True)
@@ -608,6 +610,7 @@ def test_a_file_is_sent_with_back_pressure(tree):
     assert tree.failure(handle.read(0, 1)) is e.DownloadStopped
 
 
+@pytest.mark.threat("D4")
 def test_ten_thousand_children_come_in_short_turns(tmp_path):
     tree = Tree(tmp_path)
     node = tree.client.create_node_from_uri(None, b"URI:LIT:mfra")

@@ -275,6 +275,7 @@ def test_a_buffer_in_too_many_fragments_is_refused(tmp_path, monkeypatch):
             now(buffer.write(i * 2, b"x"))
 
 
+@pytest.mark.threat("O5")
 @pytest.mark.threat("L6")
 def test_the_spool_holds_no_plaintext_and_no_name(tmp_path):
     _, buffer = make(tmp_path)
@@ -289,6 +290,7 @@ def test_the_spool_holds_no_plaintext_and_no_name(tmp_path):
     assert os.stat(tmp_path / "spool").st_mode & 0o777 == 0o700
 
 
+@pytest.mark.threat("O1")
 def test_a_spool_directory_that_others_may_enter_is_refused(tmp_path):
     (tmp_path / "spool").mkdir(mode=0o755)
     (tmp_path / "spool").chmod(0o755)
