@@ -6,14 +6,14 @@ cancelled the stretch stops. Results are tied to the stretch object, never to a 
 what finishes late disturbs nobody.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from twisted.internet.defer import CancelledError, Deferred, DeferredQueue
 from twisted.logger import Logger
 
-from truckee.core.cpu import Cpu
+from truckee.core.cpu import Cpu, InlineCpu
 from truckee.core.download.decode import (
     BadBlocks,
     BadSegment,
@@ -44,6 +44,7 @@ from truckee.core.errors import (
     BadCiphertextHashError,
     BadSegmentNumberError,
     DownloadError,
+    ShuttingDownError,
     StorageError,
     TruckeeError,
 )
@@ -55,6 +56,7 @@ _log = Logger()
 JOB_SIZE = 1 << 19  # bytes of plaintext in one job: smaller ones lose more in the thread hop
 INLINE_SIZE = 1 << 16  # below this the work is done at once
 SLOW = 99  # the grade of a server that let a request become overdue
+REST = 60.0  # seconds for which a share that was overdue or failed is spared
 MAX_BAD_SEGMENTS = 64
 
 
@@ -72,6 +74,8 @@ class Holding:
     grade: int
     contact: ShareContact
     dead: bool = False
+    resting_until: float = 0.0  # it failed; not asked again before this time
+    slow_until: float = 0.0  # it was overdue; asked last before this time
     bad_segments: set[int] = field(default_factory=set)
     reported: bool = False
 
@@ -80,9 +84,17 @@ class Holding:
         """Its name among the shares."""
         return self.server.server_id, self.shnum
 
+    def alive(self, now: float) -> bool:
+        """Whether it may be asked at all."""
+        return not self.dead and now >= self.resting_until
+
     def good_for(self, first: int, count: int) -> bool:
-        """Whether it may be asked for these segments."""
-        return not self.dead and not any(first <= n < first + count for n in self.bad_segments)
+        """Whether none of its blocks of these segments is known to be bad."""
+        return not any(first <= n < first + count for n in self.bad_segments)
+
+    def found(self, now: float) -> Found:
+        """Return what the choice of shares must know of it."""
+        return Found(self.key, SLOW if now < self.slow_until else self.grade)
 
 
 class Owner(Protocol):
@@ -92,6 +104,10 @@ class Owner(Protocol):
     requests: Requests
     cpu: Cpu
     key: bytes | None
+
+    def now(self) -> float:
+        """Return the clock's time."""
+        ...
 
     def holdings(self) -> Sequence[Holding]:
         """Return the shares known to be alive."""
@@ -109,9 +125,22 @@ class Owner(Protocol):
         """Fetch one segment of the stretch on its own, for those who wait for it."""
         ...
 
+    def withdraw(self, segnum: int, d: Deferred[Plaintext]) -> None:
+        """Tell the stretch that now has the segment that somebody waits no longer."""
+        ...
+
     def complain(self, holding: Holding, reason: str) -> None:
         """Tell the server that a share is corrupt; nobody waits for that."""
         ...
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class _Answer:
+    """What a share gave: its blocks, not yet checked, and trusted hashes, by segment."""
+
+    blocks: Sequence[memoryview]
+    block_hashes: Sequence[bytes]
+    segment_hashes: Sequence[bytes]
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +173,7 @@ class Stretch:
         self._machine = StretchFetch(owner.facts.needed_shares)
         self._events: DeferredQueue[Event | list[Found] | _Decoded | _Failed] = DeferredQueue()
         self._holdings: dict[ShareKey, Holding] = {}
-        self._blocks: dict[ShareKey, list[memoryview]] = {}
+        self._answers: dict[ShareKey, _Answer] = {}
         self._open = set(range(first, first + count))
         self._over = False
 
@@ -153,7 +182,7 @@ class Stretch:
     def wait(self, segnum: int) -> Deferred[Plaintext]:
         """Return a Deferred for one of the segments; cancelling it withdraws the wish."""
         waiters = self.waiters.setdefault(segnum, [])
-        d: Deferred[Plaintext] = Deferred(lambda d: self._withdraw(segnum, d))
+        d: Deferred[Plaintext] = Deferred(lambda d: self._owner.withdraw(segnum, d))
         waiters.append(d)
         return d
 
@@ -161,12 +190,13 @@ class Stretch:
         """Take over those who waited for a segment in another stretch."""
         self.waiters[segnum] = waiting
 
-    def _withdraw(self, segnum: int, d: Deferred[Plaintext]) -> None:
+    def withdraw(self, segnum: int, d: Deferred[Plaintext]) -> None:
+        """Forget somebody who waited; stop when nobody is left."""
         waiters = self.waiters.get(segnum, [])
         if d in waiters:
             waiters.remove(d)
-        if not any(self.waiters.values()):
-            self._stop()
+            if not any(self.waiters.values()):
+                self._stop()
 
     def _stop(self) -> None:
         self._over = True
@@ -183,6 +213,8 @@ class Stretch:
         plaintext = None if isinstance(result, Exception) else result
         self._owner.settled(self, segnum, plaintext)
         for d in self.waiters.pop(segnum, []):
+            if d.called:  # cancelled by one that was served just now
+                continue
             if isinstance(result, Exception):
                 d.errback(result)
             else:
@@ -195,11 +227,16 @@ class Stretch:
         good = [h for h in holdings if h.good_for(self.first, self.count)]
         if good:
             self._holdings.update({holding.key: holding for holding in good})
-            self._events.put([Found(holding.key, holding.grade) for holding in good])
+            self._events.put([holding.found(self._owner.now()) for holding in good])
 
     def exhausted(self) -> None:
         """Take note that no further share will be found."""
         self._events.put(Exhausted())
+
+    def remap(self) -> None:
+        """Fail with Remapped if the segment size was guessed and has turned out to be another."""
+        if self._owner.facts.segments != self._segments:
+            self._events.put(_Failed(Remapped()))
 
     async def run(self) -> None:
         """Get the segments; every one of them is settled when this returns."""
@@ -209,7 +246,7 @@ class Stretch:
                 await self._loop(tasks)
         except CancelledError:
             self._over = True
-            error = DownloadError("the download was cancelled")
+            error = ShuttingDownError("the reader was stopped")
         except (TruckeeError, Remapped) as raised:
             error = raised
         except Exception:  # noqa: BLE001 - one read fails, with a trace in the log, not the process
@@ -218,7 +255,7 @@ class Stretch:
         else:
             return
         finally:
-            self._blocks.clear()
+            self._answers.clear()
         for segnum in sorted(self._open):
             self._settle(segnum, error)
 
@@ -228,7 +265,7 @@ class Stretch:
         for holding in self._owner.holdings():  # all at once: the choice is made among them
             if holding.good_for(self.first, self.count):
                 self._holdings[holding.key] = holding
-        known = [Found(key, holding.grade) for key, holding in self._holdings.items()]
+        known = [holding.found(self._owner.now()) for holding in self._holdings.values()]
         self._perform(self._machine.handle(*known), tasks)
         while self._open and not self._over:
             match await self._events.get():
@@ -261,24 +298,23 @@ class Stretch:
         key = holding.key
 
         def late() -> None:
-            holding.grade = SLOW
+            holding.slow_until = self._owner.now() + REST
             self._events.put(Overdue(key))
 
         try:
-            blocks = await self._read_share(holding, late)
+            self._answers[key] = await self._read_share(holding, late)
         except CancelledError:
             raise
         except ShareError as error:
             self._bury(holding, str(error), corrupt=error.corrupt)
         except StorageError as error:
-            self._bury(holding, type(error).__name__, corrupt=False)
+            self._rest(holding, type(error).__name__)
         except (TruckeeError, Remapped) as error:
             self._events.put(_Failed(error))
         except Exception as error:  # noqa: BLE001 - a server may break anything; others go on
             _log.failure("reading a share failed in an unexpected way")
-            self._bury(holding, type(error).__name__, corrupt=False)
+            self._rest(holding, type(error).__name__)
         else:
-            self._blocks[key] = blocks
             self._events.put(Arrived(key))
 
     def _bury(self, holding: Holding, reason: str, *, corrupt: bool) -> None:
@@ -287,8 +323,12 @@ class Stretch:
             self._owner.complain(holding, reason)
         self._events.put(Lost(holding.key, reason))
 
-    async def _read_share(self, holding: Holding, late: Callable[[], None]) -> list[memoryview]:
-        """Return the blocks; all that vouches for them is in the facts then.
+    def _rest(self, holding: Holding, reason: str) -> None:
+        holding.resting_until = self._owner.now() + REST
+        self._events.put(Lost(holding.key, reason))
+
+    async def _read_share(self, holding: Holding, late: Callable[[], None]) -> _Answer:
+        """Return the blocks and the trusted hashes to hold them against.
 
         Raises ShareError, StorageError, Remapped; CorruptShareError or AbsurdGeometryError when
         the file itself is bad.
@@ -297,71 +337,67 @@ class Stretch:
         spans = Spans()
         before = None
         while True:
+            if facts.segments != self._segments:
+                raise Remapped
             blocks = contact.blocks(spans, self.first, self.count)
             ranges = contact.wanted(self.first, self.count, blocks=blocks is None)
             if not ranges and blocks is not None:
-                return blocks
+                return self._answer(contact, blocks)
             if ranges == before:
                 raise ShareError("the share is cut short", corrupt=True)
             before = ranges
             await self._owner.requests.read(holding.remote, ranges, spans, late)
             contact.take(spans, self.first)
-            if facts.segments != self._segments:
-                raise Remapped
+
+    def _answer(self, contact: ShareContact, blocks: list[memoryview]) -> _Answer:
+        block_hashes = contact.block_hashes(self.first, self.count)
+        segment_hashes = leaves_of(self._owner.facts, CIPHERTEXT, self.first, self.count)
+        if block_hashes is None or segment_hashes is None:
+            raise ShareError("the hashes of the share are missing", corrupt=False)
+        return _Answer(blocks, block_hashes, segment_hashes)
 
     # the processor's part
 
     async def _decode(self, keys: tuple[ShareKey, ...]) -> None:
         """Check and decode what is still open, in jobs; each reports on its own, in order."""
-        owner = self._owner
-        jobs = self._jobs(keys)
-        if sum(work.length for job in jobs for work in job) <= INLINE_SIZE:
-            for job in jobs:
-                outcomes = decode_segments(owner.key, self._segments.total_shares, job)
-                self._events.put(_Decoded(job[0].segnum, outcomes, keys))
-            return
-        calls = [
-            (
-                job[0].segnum,
-                owner.cpu.run(decode_segments, owner.key, owner.facts.total_shares, job),
-            )
-            for job in jobs
-        ]
+        key, n = self._owner.key, self._segments.total_shares
+        jobs = self._jobs({key[1]: self._answers[key] for key in keys})
+        inline = sum(work.length for job in jobs for work in job) <= INLINE_SIZE
+        cpu = InlineCpu() if inline else self._owner.cpu
+        calls = [(job[0].segnum, cpu.run(decode_segments, key, n, job)) for job in jobs]
         del jobs
         try:
             for first, call in calls:
                 self._events.put(_Decoded(first, await call, keys))
         except CancelledError:
-            for _, call in calls:
-                if isinstance(call, Deferred):
-                    _ = call.addErrback(lambda _: None)
-                    call.cancel()
             raise
         except Exception:  # noqa: BLE001 - the decoder itself failed
             _log.failure("decoding failed in an unexpected way")
             self._events.put(_Failed(DownloadError("a segment could not be decoded")))
+        finally:
+            for _, call in calls:
+                if isinstance(call, Deferred):
+                    _ = call.addErrback(lambda _: None)  # nobody waits for the rest any more
+                    call.cancel()
 
-    def _jobs(self, keys: tuple[ShareKey, ...]) -> list[list[SegmentWork]]:
-        facts, size = self._owner.facts, self._segments.segment_size
-        segment_hashes = leaves_of(facts, CIPHERTEXT, self.first, self.count)
-        block_hashes = {
-            key[1]: self._holdings[key].contact.block_hashes(self.first, self.count) for key in keys
-        }
+    def _jobs(self, answers: Mapping[int, _Answer]) -> list[list[SegmentWork]]:
         jobs: list[list[SegmentWork]] = [[]]
+        filled = 0
         for segnum in sorted(self._open):
             i = segnum - self.first
-            if segment_hashes is None or None in block_hashes.values():
-                raise DownloadError("hashes were forgotten while they were needed")
+            length = self._segments.size_of(segnum)
+            if filled >= JOB_SIZE:
+                jobs.append([])
+                filled = 0
+            filled += length
             work = SegmentWork(
                 segnum,
-                segnum * size,
-                self._segments.size_of(segnum),
-                {key[1]: self._blocks[key][i] for key in keys},
-                {shnum: leaves[i] for shnum, leaves in block_hashes.items() if leaves},
-                segment_hashes[i],
+                segnum * self._segments.segment_size,
+                length,
+                {shnum: answer.blocks[i] for shnum, answer in answers.items()},
+                {shnum: answer.block_hashes[i] for shnum, answer in answers.items()},
+                next(iter(answers.values())).segment_hashes[i],
             )
-            if sum(other.length for other in jobs[-1]) >= JOB_SIZE:
-                jobs.append([])
             jobs[-1].append(work)
         return jobs
 

@@ -67,6 +67,7 @@ class FileReader:
         self._hungry: set[Stretch] = set()
         self._active: dict[int, Stretch] = {}
         self._reads = 0
+        self._mapped = False
         self._stopped = False
 
     # for callers
@@ -185,6 +186,7 @@ class FileReader:
 
         Adjacent missing segments of one slab make one stretch; one with a bad block goes alone.
         """
+        self._check_map()
         found: list[Deferred[Plaintext]] = []
         new: list[Stretch] = []
         troubled = {n for holding in self._holdings.values() for n in holding.bad_segments}
@@ -206,6 +208,14 @@ class FileReader:
         for stretch in new:
             self._start(stretch)
         return found
+
+    def _check_map(self) -> None:
+        """Once it is known how the file is cut, end stretches numbered after a wrong guess."""
+        if self._mapped or self.facts.ueb is None:
+            return
+        self._mapped = True
+        for stretch in self._stretches():
+            stretch.remap()
 
     def _run_end(self, first: int, end: int, troubled: set[int]) -> int:
         """Return where a stretch that begins at `first` must end."""
@@ -234,7 +244,12 @@ class FileReader:
 
     def holdings(self) -> Sequence[Holding]:
         """Return the shares known to be alive."""
-        return [holding for holding in self._holdings.values() if not holding.dead]
+        now = self.now()
+        return [holding for holding in self._holdings.values() if holding.alive(now)]
+
+    def now(self) -> float:
+        """Return the clock's time."""
+        return self._clock.seconds()
 
     def want_shares(self, stretch: Stretch, *, urgent: bool) -> None:
         """Search on; when a search of an earlier read has ended in vain, begin another."""
@@ -246,7 +261,7 @@ class FileReader:
         search.hungry()
 
     def _new_search(self) -> Search:
-        self._holdings = {key: h for key, h in self._holdings.items() if not h.dead}
+        self._holdings = {holding.key: holding for holding in self.holdings()}
         return Search(
             permuted(self._servers(), self._storage_index),
             self._storage_index,
@@ -266,7 +281,7 @@ class FileReader:
         for shnum, remote in shares.items():
             key = (server.server_id, shnum)
             holding = self._holdings.get(key)
-            if holding is None or holding.dead:
+            if holding is None or not holding.alive(self.now()):
                 contact = ShareContact(self.facts, shnum)
                 holding = self._holdings[key] = Holding(server, shnum, remote, grade, contact)
             holding.remote, holding.grade = remote, grade
@@ -307,6 +322,12 @@ class FileReader:
         alone = self._add_stretch(segnum, 1)
         alone.adopt(segnum, waiting)
         self._start(alone)
+
+    def withdraw(self, segnum: int, d: Deferred[Plaintext]) -> None:
+        """Tell the stretch that now has the segment that somebody waits no longer."""
+        stretch = self._active.get(segnum)
+        if stretch is not None:
+            stretch.withdraw(segnum, d)
 
     def complain(self, holding: Holding, reason: str) -> None:
         """Tell the server that a share is corrupt, once; nobody waits for that."""

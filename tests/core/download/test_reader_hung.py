@@ -1,12 +1,16 @@
 """Servers that hang, answer late, or vanish in the middle: on a virtual clock."""
 
+import random
+
+from twisted.internet.task import Clock
+
 from tests.fakes.chk_shares import encode_chk, place, spread, stream
 from tests.fakes.consumers import GatheringConsumer
 from tests.fakes.reader_case import ReaderCase
 from truckee.core.download.cache import ReaderCache
-from truckee.core.errors import DownloadStopped, NoSharesError, NotEnoughSharesError
+from truckee.core.errors import DownloadError, DownloadStopped, NoSharesError, NotEnoughSharesError
 from truckee.core.placement import permuted
-from truckee.core.storage.faults import Kind, Rule
+from truckee.core.storage.faults import Faults, Kind, Rule
 
 QUERY = frozenset({"get_buckets"})
 READ = frozenset({"read"})
@@ -94,20 +98,26 @@ class HungReadTests(HungQueryTests):
         assert reader.status.counts["overdue"] >= 1
         assert self.clock.getDelayedCalls() == []
 
-    def test_a_server_that_was_slow_once_is_avoided_afterwards(self):
-        file = self.store()
-        self.hang([self.servers[0]], READ)
-        self.read(file, 0, 10) if self.warm(file) else None
-        _, d = self.start(file, 3000, 10)
-        self.clock.advance(11)
-        self.successResultOf(d)
-        assert self.read(file, 4500, 100) == file.plaintext[4500:4600]
+    def readers_of(self, file, offset):
+        """Return the numbers of the shares that a read of one segment asks."""
+        self.faults.calls.clear()
+        assert self.read(file, offset, 10) == file.plaintext[offset : offset + 10]
+        asked = {server for server, call in self.faults.calls if call == "read"}
+        return {n for n, server in self.holders(file).items() if server in asked}
 
-    def warm(self, file):
-        _, d = self.start(file, 0, 10)
-        self.clock.advance(11)
-        self.successResultOf(d)
-        return True
+    def test_a_server_that_was_slow_or_failed_is_spared_for_a_minute(self):
+        for kind in (Kind.HANG, Kind.ERROR):
+            file = self.store(9000, seed=kind.name)
+            self.read(file, 0, 10)
+            assert self.readers_of(file, 1500) == {0, 1, 2}
+            self.faults.add(Rule(kind, calls=READ, server=self.holders(file)[1]))
+            _, d = self.start(file, 2500, 10)
+            self.clock.advance(11)
+            self.successResultOf(d)
+            assert self.readers_of(file, 3500) == {0, 2, 3}
+            self.clock.advance(61)
+            assert self.readers_of(file, 4500) == {0, 1, 2}
+            self.faults.rules.clear()
 
     def test_a_block_that_comes_late_is_used_when_nothing_else_is_there(self):
         file = self.store(5000, 3, 3)
@@ -209,3 +219,51 @@ class VanishingTests(ReaderCase):
                 reached = rule.reached
         self.clock.advance(100)
         assert self.clock.getDelayedCalls() == []
+
+    def test_parallel_first_reads_with_a_wrong_guess_all_give_right_bytes(self):
+        file = self.store(3_000_000, max_segment_size=100_000)
+        self.faults.add(Rule(Kind.LATE, calls=QUERY, seconds=1.0, forever=True))
+        self.faults.add(Rule(Kind.LATE, calls=READ, seconds=1.0, forever=True))
+        reads = [self.start(file, offset, 200_000) for offset in (0, 1_200_000, 2_950_000, 5, 7)]
+        self.clock.pump([0.5] * 40)
+        for (consumer, d), offset in zip(reads, (0, 1_200_000, 2_950_000, 5, 7), strict=True):
+            self.successResultOf(d)
+            assert consumer.data == file.plaintext[offset : offset + 200_000]
+
+    def test_whatever_servers_and_callers_do_bytes_are_right_or_there_is_an_error(self):
+        for seed in range(60):
+            self.run_random(random.Random(seed))
+
+    def run_random(self, dice):
+        self.clock = Clock()
+        self.faults = Faults(self.clock)
+        self.set_servers(6)
+        self.cache = ReaderCache(lambda: self.servers, self.cpu, self.clock, max_bytes=30_000)
+        file = self.store(20_000, 2, 6, dice.choice([500, 3000, 20_000]))
+        for _ in range(dice.randrange(12)):
+            kind = dice.choice([each for each in Kind if each is not Kind.HANG_AFTER])
+            nth, seconds = dice.randrange(1, 40), dice.choice([3.0, 12.0, 70.0])
+            self.faults.add(Rule(kind, nth=nth, seconds=seconds, bit=dice.randrange(8)))
+        reads = []
+        for _ in range(12):
+            offset = dice.randrange(20_000)
+            wish = dice.random()
+            consumer = GatheringConsumer(
+                (lambda c: c.producer.stopProducing()) if wish < 0.15 else None
+            )
+            reads.append((offset, *self.start(file, offset, dice.randrange(9000), consumer)))
+            if wish > 0.9:
+                reads[-1][2].addErrback(lambda _: None)
+                reads[-1][2].cancel()
+            self.clock.advance(dice.choice([0.0, 0.0, 1.0, 11.0]))
+        self.clock.pump([1.0] * 400)
+        for offset, consumer, d in reads:
+            d.addErrback(lambda failure: failure.trap(DownloadError))
+            self.successResultOf(d)
+            assert file.plaintext[offset:].startswith(consumer.data)
+            assert consumer.registered == consumer.unregistered
+        assert self.cache.get(file.cap).idle
+        assert self.clock.getDelayedCalls() == []
+        self.faults.rules.clear()
+        self.clock.advance(100)
+        assert self.read(file) == file.plaintext
