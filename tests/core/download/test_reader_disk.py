@@ -13,9 +13,12 @@ from truckee.core.checker import check
 from truckee.core.cpu import PoolCpu
 from truckee.core.download.cache import ReaderCache
 from truckee.core.errors import NotEnoughSharesError
+from truckee.core.interfaces import Encoding
 from truckee.core.storage.api import LeaseSecrets
 from truckee.core.storage.disk import DiskStore
 from truckee.core.storage.server import LocalServer
+from truckee.core.upload.sources import BytesSource
+from truckee.core.upload.upload import Uploader
 
 
 class DiskTests(TestCase):
@@ -58,6 +61,16 @@ class DiskTests(TestCase):
         assert piece == file.plaintext[3_000_000:3_001_000]
         found = await check(file.cap, self.servers, verify=True, cpu=self.cpu, clock=reactor)
         assert found.healthy
+
+    async def test_what_the_uploader_stores_is_read_and_verified(self):
+        await self.make(10)
+        uploader = Uploader(lambda: self.servers, self.cpu, reactor, b"s" * 32)
+        for size, encoding in [(100, Encoding()), (2_500_000, Encoding(4, 5, 7, 300_000))]:
+            plain = stream("up", size)
+            cap = await uploader.upload(BytesSource(plain), encoding, b"secret")
+            assert await self.cache.get(cap).read_range(0, size) == plain
+            found = await check(cap, self.servers, verify=True, cpu=self.cpu, clock=reactor)
+            assert found.healthy
 
     async def test_folders_that_vanish_and_return_are_used_again(self):
         await self.make(4)
