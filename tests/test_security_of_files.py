@@ -25,6 +25,7 @@ def node(tmp_path):
 
 
 @pytest.mark.threat("O1")
+@pytest.mark.threat("O1")
 def test_a_new_node_is_for_its_owner_alone_whatever_the_umask(tmp_path):
     old = os.umask(0)
     try:
@@ -58,6 +59,7 @@ def test_commands_leave_private_files_private(node, words, capsys, monkeypatch):
 
 @pytest.mark.threat("O2")
 @pytest.mark.parametrize("name", ["secret", "convergence"])
+@pytest.mark.threat("O2")
 def test_secrets_are_not_read_through_links_nor_when_open_to_others(node, name):
     path = node / "private" / name
     path.chmod(0o604)
@@ -81,6 +83,7 @@ def test_the_account_file_is_not_edited_through_a_link(node):
         account_edits.edit(path, lambda document: None)
 
 
+@pytest.mark.threat("O2")
 @pytest.mark.threat("O2")
 def test_links_planted_before_a_node_is_made_are_not_written_through(tmp_path):
     victim = tmp_path / "victim"

@@ -96,6 +96,7 @@ def test_a_missing_file_refuses_the_start(place):
 
 @pytest.mark.threat("A5")
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o660, 0o644, 0o610])
+@pytest.mark.threat("A5")
 def test_a_file_open_to_others_refuses_the_start(place, mode):
     place.path.chmod(mode)
     with pytest.raises(AccountError, match="open to others"):
@@ -110,6 +111,7 @@ def test_a_folder_that_others_can_write_refuses_the_start_unless_sticky(place):
     assert place.load().names
 
 
+@pytest.mark.threat("A5")
 @pytest.mark.threat("A5")
 def test_a_symbolic_link_a_pipe_and_a_folder_are_refused(place):
     real = place.path.with_name("real")
@@ -200,6 +202,7 @@ def test_a_login_during_a_reload_waits_for_it(place):
     ],
     ids=["gone", "open", "not text", "empty", "huge"],
 )
+@pytest.mark.threat("A5")
 def test_a_file_that_became_unusable_leaves_the_old_accounts_in_force(place, spoil):
     place.load()
     spoil(place.path)
@@ -241,6 +244,7 @@ def test_a_slip_in_a_line_does_not_leave_the_old_entry_in_force(place):
         (ALICE + "alice ! =\n", True),
     ],
 )
+@pytest.mark.threat("A7")
 def test_sessions_end_when_authority_changes_and_not_for_a_new_password(place, line, ends):
     place.load()
     before = place.file.generation("alice")
@@ -251,6 +255,7 @@ def test_sessions_end_when_authority_changes_and_not_for_a_new_password(place, l
     assert place.file.generation("bob") == 1
 
 
+@pytest.mark.threat("A7")
 @pytest.mark.threat("A7")
 def test_an_account_that_expires_ends_its_sessions_and_is_not_revived_by_an_older_clock(place):
     place.write(ALICE.rstrip() + " expires=2030-01-01\n" + BOB)

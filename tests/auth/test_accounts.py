@@ -120,6 +120,7 @@ HASHES = {
 
 @pytest.mark.threat("A4")
 @pytest.mark.parametrize("word", HASHES.values(), ids=HASHES)
+@pytest.mark.threat("A4")
 def test_other_password_hashes_are_bad_lines(word):
     assert reason(f"alice {word} {WRITE}") == "unknown password hash"
 
@@ -228,6 +229,7 @@ def test_anonymous_names_are_reserved_only_while_anonymous_logins_are_on():
     assert why == "this name stands for anonymous logins here"
 
 
+@pytest.mark.threat("A8")
 @pytest.mark.threat("A8")
 def test_names_meet_in_nfc_and_keep_their_case():
     composed, decomposed = "Zoë", unicodedata.normalize("NFD", "Zoë")

@@ -113,6 +113,7 @@ STATES = ["nobody", "locked", "expired", "keyonly", "sftponly", "elsewhere", "br
 
 @pytest.mark.threat("A1")
 @pytest.mark.parametrize("name", STATES)
+@pytest.mark.threat("A1")
 def test_every_kind_of_refusal_costs_one_check_as_dear_as_the_dearest(name):
     house = House()
     wrong = house.login("good", b"y")
@@ -125,6 +126,7 @@ def test_every_kind_of_refusal_costs_one_check_as_dear_as_the_dearest(name):
 
 @pytest.mark.threat("A4")
 @pytest.mark.parametrize("password", [b"x" * 73, b"x" * 1_000_000, "é" * 37])
+@pytest.mark.threat("A4")
 def test_passwords_that_bcrypt_would_cut_are_wrong_and_cost_one_check(password):
     house = House()
     assert house.login("good", password).check(UnauthorizedLogin)
@@ -137,6 +139,7 @@ def test_options_decide_by_protocol_and_address():
     assert house.login("elsewhere", source="10.9.9.9").username == "elsewhere"
 
 
+@pytest.mark.threat("A8")
 @pytest.mark.threat("A8")
 def test_names_are_compared_in_nfc_and_bytes_are_taken():
     house = House()
@@ -152,6 +155,7 @@ def test_twisteds_own_credentials_are_taken_as_coming_from_nowhere():
     assert house.ask(UsernamePassword(b"elsewhere", b"x")).check(UnauthorizedLogin)
 
 
+@pytest.mark.threat("A12")
 @pytest.mark.threat("A12")
 def test_an_unexpected_error_is_a_temporary_failure_and_never_a_login():
     house = House()
@@ -225,6 +229,7 @@ def test_two_checks_run_and_the_others_wait_until_they_are_told_to_come_later():
     assert len(pool) == 0
 
 
+@pytest.mark.threat("A3")
 @pytest.mark.threat("A3")
 def test_one_client_with_many_connections_waits_and_is_served():
     clock, cpu = Clock(), LateCpu()

@@ -38,6 +38,7 @@ def test_a_login_gets_the_avatar_of_the_interface_and_its_own_client():
 
 @pytest.mark.threat("L7")
 @pytest.mark.parametrize(("root", "readonly"), [(WRITE, True), (READ, False)])
+@pytest.mark.threat("A12")
 def test_a_read_only_login_never_sees_a_node_that_could_write(root, readonly):
     avatar_id = FTPAvatarID("alice", parse_rootcap(root), readonly=readonly)
     _, avatar, _ = dispatcher([]).requestAvatar(avatar_id, None, IShell)

@@ -72,6 +72,7 @@ def test_a_name_is_slowed_from_everywhere_but_never_banned():
 
 
 @pytest.mark.threat("A9")
+@pytest.mark.threat("A9")
 def test_this_machine_is_slowed_but_not_banned():
     _, t = throttle(exempt=LOOPBACK)
     for source in ("127.0.0.1", "::1", "::ffff:127.0.0.1"):
@@ -81,6 +82,7 @@ def test_this_machine_is_slowed_but_not_banned():
         assert t.delay(source, "alice") == 16
 
 
+@pytest.mark.threat("A2")
 @pytest.mark.threat("A2")
 def test_an_ipv6_source_is_its_64_and_later_its_48():
     _, t = throttle()
@@ -95,6 +97,7 @@ def test_an_ipv6_source_is_its_64_and_later_its_48():
     assert not t.is_banned("2001:db8:1::1")
 
 
+@pytest.mark.threat("A2")
 @pytest.mark.threat("A2")
 def test_memory_is_bounded_and_the_banned_leave_last():
     _, t = throttle(capacity=100)

@@ -31,6 +31,7 @@ def test_two_run_at_a_time():
 
 
 @pytest.mark.threat("A3")
+@pytest.mark.threat("A3")
 def test_a_flood_from_one_source_does_not_fill_the_queue():
     turns = Turns()
     for i in range(500):

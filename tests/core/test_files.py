@@ -49,6 +49,7 @@ def test_create_never_touches_what_is_there(tmp_path):
 
 
 @pytest.mark.threat("O2")
+@pytest.mark.threat("O2")
 def test_a_planted_link_is_neither_followed_nor_overwritten_through(tmp_path):
     target, link = tmp_path / "target", tmp_path / "link"
     target.write_bytes(b"theirs")

@@ -152,6 +152,7 @@ def test_the_same_options_are_accepted_again_and_others_are_not(tmp_path):
 
 @pytest.mark.threat("O1")
 @pytest.mark.parametrize("what", [".", "private", "private/secret", "private/convergence"])
+@pytest.mark.threat("O1")
 def test_a_node_whose_modes_let_others_in_is_refused(tmp_path, what):
     config = make(tmp_path / "node")
     creation.check_modes(config)

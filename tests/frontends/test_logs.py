@@ -26,6 +26,7 @@ MARKED = [
 @pytest.mark.threat("L1")
 @pytest.mark.parametrize("secret", SECRETS)
 @pytest.mark.parametrize("frame", ["{}", "a {} b", "'{}'", '"{}"', "<{}>", "x={}"])
+@pytest.mark.threat("L1")
 def test_what_looks_like_a_secret_is_cut_out(secret, frame):
     kept = redact(frame.format(secret))
     tail = secret.split(":")[-1] if secret.startswith("URI") else secret[8:]
@@ -63,6 +64,7 @@ def test_an_event_is_one_line_with_level_room_and_text():
     assert line.endswith(" info room: bytes: 3\n")
 
 
+@pytest.mark.threat("L10")
 @pytest.mark.threat("L10")
 def test_a_hostile_field_can_neither_forge_a_line_nor_leak():
     cap = GOOD_ROOTS["DIR2"]

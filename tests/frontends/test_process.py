@@ -26,6 +26,7 @@ print(oct(os.umask(0)), sys.getswitchinterval())
 
 
 @pytest.mark.threat("L5")
+@pytest.mark.threat("L5")
 def test_a_hardened_process_leaves_no_core_and_makes_private_files():
     done = subprocess.run(
         [sys.executable, "-c", HARDENED], capture_output=True, check=False, text=True
@@ -33,6 +34,7 @@ def test_a_hardened_process_leaves_no_core_and_makes_private_files():
     assert done.stdout.split("\n")[:2] == ["(0, 0) 0", "0o77 0.001"], done.stderr
 
 
+@pytest.mark.threat("L5")
 @pytest.mark.threat("L5")
 def test_a_crash_leaves_no_core_file(tmp_path):
     code = "from truckee.frontends.process import harden\nharden()\nimport os\nos.abort()"
@@ -64,6 +66,7 @@ def test_one_node_runs_at_a_time(tmp_path):
 
 
 @pytest.mark.threat("O4")
+@pytest.mark.threat("O4")
 def test_a_stale_mark_with_a_number_used_again_is_no_running_node(tmp_path):
     (tmp_path / "running.process").write_text(f"{os.getpid()} 12345678-99\n")
     assert running_pid(tmp_path) is None
@@ -94,6 +97,7 @@ def test_systemd_is_told_when_it_asked(tmp_path, monkeypatch):
 
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="needs systemd-analyze")
+@pytest.mark.threat("X3")
 def test_the_unit_of_the_handbook_is_one_that_systemd_takes(tmp_path):
     text = (Path(__file__).parents[2] / "docs" / "running.rst").read_text()
     block = text[text.index("    [Unit]") : text.index("WantedBy=multi-user.target")]

@@ -107,6 +107,7 @@ def test_a_made_up_password_is_not_printed_but_kept_until_it_is_changed(shell, r
 
 
 @pytest.mark.threat("L2")
+@pytest.mark.threat("L2")
 def test_there_is_no_option_that_takes_a_password_or_a_capability(shell):
     assert shell("account", "add", "eve", "--password", "x") == Exit.USAGE
     assert shell("account", "add", "eve", "--root", OTHER, "--no-password") == Exit.USAGE
@@ -151,6 +152,7 @@ def test_an_account_is_locked_unlocked_and_removed(shell):
     assert WRITE in kept.read_text()
 
 
+@pytest.mark.threat("O5")
 @pytest.mark.threat("O5")
 def test_the_first_password_goes_when_it_is_changed_and_only_then(shell):
     first = shell.node / "private" / "first-password"

@@ -25,6 +25,7 @@ def modes(folder):
             yield path, path.lstat().st_mode & 0o777
 
 
+@pytest.mark.threat("L2")
 def test_from_nothing_a_node_starts_stops_and_starts_again(tmp_path):
     node = tmp_path / "node"
     with Running("start", node, "--servers", "3", "--ftp", LOCAL, "--json") as first:
@@ -120,6 +121,7 @@ def test_keys_and_capabilities_may_be_kept_elsewhere(tmp_path):
     assert {p.name for p in keys.iterdir()} >= {"accounts", "secret", "convergence"}
 
 
+@pytest.mark.threat("O3")
 @pytest.mark.threat("O3")
 def test_a_port_that_was_asked_for_and_is_taken_is_an_error(tmp_path):
     node = make_node(tmp_path / "node")

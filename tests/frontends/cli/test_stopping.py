@@ -47,6 +47,7 @@ def test_a_terminal_that_goes_away_stops_the_node_in_order(started):
 
 
 @pytest.mark.threat("A7")
+@pytest.mark.threat("A7")
 def test_locking_an_account_ends_its_session_and_refuses_the_next(started):
     with login(started.ready_fields, started.password) as ftp:
         ftp.storbinary("STOR kept", io.BytesIO(b"kept"))
