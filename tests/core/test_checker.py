@@ -38,6 +38,7 @@ def changed(case):
 @pytest.mark.parametrize(
     "case", VERIFY["cases"], ids=lambda c: f"{c['what']} {c.get('truncate_to', '')}"
 )
+@pytest.mark.threat("S2")
 def test_the_verdict_is_the_one_of_the_vectors(case):
     cap = caps.parse_strict(FILE["verify_cap"])
     verdict = inspect_bytes(cap, VERIFY["shnum"], changed(case))

@@ -12,6 +12,8 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.threat("U2", "U3")
+@pytest.mark.threat("U2")
+@pytest.mark.threat("U3")
 @pytest.mark.parametrize("name", sorted(CASES))
 def test_a_hostile_file_costs_little(name):
     done = subprocess.run(

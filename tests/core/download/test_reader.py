@@ -335,6 +335,7 @@ class FailureTests(ReaderCase):
         assert type(error) is NotEnoughSharesError
 
     @pytest.mark.threat("S3")
+    @pytest.mark.threat("S3")
     def test_shares_of_one_number_everywhere_are_one_share(self):
         file = encode_chk(stream("x", 5000), 3, 10, 1024)
         for store in self.stores:
@@ -465,6 +466,7 @@ class FailureTests(ReaderCase):
             assert self.successResultOf(read(256, 10)) == plain[256:266]
 
     @pytest.mark.threat("U1")
+    @pytest.mark.threat("U1")
     def test_subsets_that_would_decode_to_different_files_give_the_same_or_an_error(self):
         def lie(segnum, shnum, block):
             return bytes(len(block)) if shnum == 9 else block
@@ -566,6 +568,7 @@ class CorruptionTests(ReaderCase):
             assert self.read(file) == file.plaintext, cut
 
     @pytest.mark.threat("S2")
+    @pytest.mark.threat("S2")
     def test_swapped_shares_are_not_used(self):
         file = self.store(9000)
         for shnum in range(7):
@@ -574,6 +577,7 @@ class CorruptionTests(ReaderCase):
         assert self.read(file) == file.plaintext
 
     @pytest.mark.threat("S2", "S11")
+    @pytest.mark.threat("S11")
     def test_shares_of_another_file_are_not_used(self):
         file, other = self.store(9000), encode_chk(stream("other", 9000), 3, 10, 1024)
         for shnum in range(7):
@@ -608,6 +612,7 @@ class CorruptionTests(ReaderCase):
                     assert self.successResultOf(d) in (file.plaintext, DownloadError)
         assert self.clock.getDelayedCalls() == []
 
+    @pytest.mark.threat("S1")
     @pytest.mark.threat("S1")
     def test_any_flipped_byte_gives_right_bytes_or_an_error(self):
         self.flip(7)

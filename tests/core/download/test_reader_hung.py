@@ -2,6 +2,7 @@
 
 import random
 
+import pytest
 from twisted.internet.task import Clock
 
 from tests.fakes.chk_shares import encode_chk, place, spread, stream
@@ -140,6 +141,7 @@ class HungReadTests(HungQueryTests):
         assert "overdue" in str(error)
         assert self.clock.getDelayedCalls() == []
 
+    @pytest.mark.threat("S4")
     def test_seven_hung_of_ten_still_give_the_file(self):
         file = self.store()
         self.hang(self.servers[:7], READ)
@@ -230,6 +232,7 @@ class VanishingTests(ReaderCase):
             self.successResultOf(d)
             assert consumer.data == file.plaintext[offset : offset + 200_000]
 
+    @pytest.mark.threat("S4")
     def test_whatever_servers_and_callers_do_bytes_are_right_or_there_is_an_error(self):
         for seed in range(60):
             self.run_random(random.Random(seed))
