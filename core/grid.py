@@ -47,14 +47,23 @@ class StoreRecord:
 def read_known(directory: Path) -> dict[Path, bytes]:
     """Return the identities of the stores that this node has ever had; empty when none is known."""
     try:
-        text = files.read(directory / KNOWN, _LIMIT).decode("utf-8")
+        raw = files.read(directory / KNOWN, _LIMIT)
     except FileNotFoundError:
         return {}
+    return parse_known(raw, directory)
+
+
+def parse_known(raw: bytes, directory: Path) -> dict[Path, bytes]:
+    """Return the stores that a list names, with their identities; ConfigError for a damaged one."""
+    known = {}
+    try:
+        lines = raw.decode("utf-8").split("\n")
     except UnicodeDecodeError:
         raise ConfigError(f"{KNOWN} is damaged") from None
-    known = {}
-    for line in text.splitlines():
+    for line in filter(None, lines):
         nodeid, _, path = line.partition(" ")
+        if not path or "\0" in path:
+            raise ConfigError(f"{KNOWN} is damaged")
         known[directory / path] = _nodeid(nodeid)
     return known
 
@@ -129,6 +138,11 @@ def stores_of(directory: Path, paths: Sequence[Path]) -> list[StoreRecord]:
     return [StoreRecord(path, known[path]) for path in paths]
 
 
+def _missing(records: Sequence[StoreRecord]) -> set[int]:
+    """Return the positions of the stores whose folder is not there."""
+    return {i for i, record in enumerate(records) if not (record.path / "nodeid").exists()}
+
+
 class EmbeddedGrid:
     """The storage servers of this process; see the head of the module."""
 
@@ -150,7 +164,9 @@ class EmbeddedGrid:
             LocalServer(store, clock, record.name, reserved_space=reserved_space)
             for store, record in zip(self._stores, records, strict=True)
         ]
-        self._names = [record.name for record in records]
+        self._disk = disk
+        self._records = records
+        self._unopened: set[int] = set()
         self._absent: set[int] = set()
         self._timer: LoopingCall | None = None
         self._ticking: Deferred[LoopingCall] | None = None
@@ -165,31 +181,33 @@ class EmbeddedGrid:
         return len(self._absent)
 
     async def start(self) -> None:
-        """Open the stores; those that are not there are tried again from time to time."""
-        self._absent = set(range(len(self._stores)))
-        await self._open_absent()
-        for i in self._absent:
-            _log.error("store {name} is not there", name=self._names[i])
+        """Open the stores; those that are not there are looked for from time to time."""
+        self._unopened = set(range(len(self._stores)))
+        await self._look()
         self._timer = LoopingCall(lambda: Deferred.fromCoroutine(self._tick()))
         self._timer.clock = self._clock
         self._ticking = self._timer.start(RETRY, now=False)
 
     async def _tick(self) -> None:
-        before = set(self._absent)
         try:
-            await self._open_absent()
+            await self._look()
         except Exception:  # noqa: BLE001 - the timer must go on
-            _log.failure("looking for absent stores failed")
-        for i in before - self._absent:
-            _log.info("store {name} is back", name=self._names[i])
+            _log.failure("looking for stores failed")
 
-    async def _open_absent(self) -> None:
-        for i in sorted(self._absent):
+    async def _look(self) -> None:
+        """Open what could not be opened before; say in the log what has gone, and what is back."""
+        gone = await self._disk.run(_missing, self._records)
+        for i in sorted(self._unopened - gone):
             try:
                 await self._stores[i].open(create=False)
             except StorageError:
                 continue
-            self._absent.discard(i)
+            self._unopened.discard(i)
+        before, self._absent = self._absent, gone | self._unopened
+        for i in sorted(self._absent - before):
+            _log.error("store {name} is not there", name=self._records[i].name)
+        for i in sorted(before - self._absent):
+            _log.info("store {name} is back", name=self._records[i].name)
 
     async def stop(self) -> None:
         """Give up open uploads and close the stores; no server may be called afterwards."""

@@ -61,7 +61,7 @@ class Storage:
         """Put the rooms together. Blocking: reads secrets. ConfigError for what is not right."""
         lease_secret = read_secret(config.private / "secret")
         convergence = read_secret(config.private / "convergence", may_be_empty=True)
-        self.cpu = PoolCpu(reactor, os.cpu_count() or 1, "cpu")
+        self.cpu = PoolCpu(reactor, len(os.sched_getaffinity(0)), "cpu")
         self.disk = PoolCpu(reactor, DISK_THREADS, "disk")
         self.grid = EmbeddedGrid(
             stores_of(config.directory, config.stores),

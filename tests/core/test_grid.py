@@ -85,11 +85,25 @@ def test_another_store_in_the_place_of_one_is_not_used(tmp_path, paths):
 
 
 def test_a_folder_that_vanishes_while_running_is_not_made_anew(tmp_path, paths):
-    _, found = opened(tmp_path, paths)
+    clock, found = opened(tmp_path, paths)
     shutil.rmtree(paths[0])
     with pytest.raises(ServerGoneError):
         result(found.servers()[0].allocate_buckets(SI, SECRETS, frozenset({0}), 10))
     assert not paths[0].exists()
+    assert found.absent == 0
+    clock.advance(grid.RETRY)
+    assert found.absent == 1
+    result(found.stop())
+
+
+def test_a_folder_that_vanishes_while_running_serves_when_it_is_back(tmp_path, paths):
+    clock, found = opened(tmp_path, paths)
+    shutil.move(paths[0], tmp_path / "away")
+    clock.advance(grid.RETRY)
+    shutil.move(tmp_path / "away", paths[0])
+    assert result(found.servers()[0].get_buckets(SI)) == {}
+    clock.advance(grid.RETRY)
+    assert found.absent == 0
     result(found.stop())
 
 
