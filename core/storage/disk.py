@@ -227,7 +227,7 @@ class DiskStore:
             self._free = (self._free[0], max(0, self._free[1] - size))
 
     async def _filesystem(self) -> Filesystem:
-        if not self._folder.device:
+        if not self._folder.ready:
             await self._run(self._disk.run(self._folder.open, False, self._random, self._fsync))
         return self._shared.filesystem(self._folder.device, self.files, self._fsync)
 

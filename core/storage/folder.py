@@ -15,6 +15,8 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import lru_cache
+from threading import Lock
 
 from truckee.core.errors import (
     FormatError,
@@ -70,7 +72,9 @@ class StoreFolder:
         self.advisories = f"{root}/corruption-advisories"
         self.device = 0
         self.epoch = 0
+        self.ready = False
         self.damaged: deque[str] = deque(maxlen=1000)
+        self._opening = Lock()
         self._identity_path = f"{root}/nodeid"
         self._identity: tuple[int, int, int] | None = None
         self._numbers = itertools.count()
@@ -78,15 +82,23 @@ class StoreFolder:
     # being there
 
     def open(self, create: bool, random: Callable[[int], bytes], fsync: bool) -> None:
-        """Look at the folder, make what is missing if `create`, and empty `incoming`."""
-        if create:
-            self._create(random, fsync)
-        self._identity = None
-        self.check(set())
-        self._empty(self.incoming)
-        if fsync:
-            for folder in (self.root, self.shares):
-                sync_folder(self.files, folder)
+        """Look at the folder, and make what is missing if `create`.
+
+        The first time, remains of uploads are removed; later there may be uploads under way.
+        """
+        with self._opening:
+            if create:
+                self._create(random, fsync)
+            self.check(set())
+            if self.ready:
+                return
+            self._empty(self.incoming)
+            if fsync:
+                with suppress(OSError):  # the folder above may be closed to us
+                    sync_folder(self.files, os.path.dirname(self.root) or "/")
+                for folder in (self.root, self.shares):
+                    sync_folder(self.files, folder)
+            self.ready = True
 
     def check(self, turn: Turn) -> None:
         """Raise ServerGoneError unless the folder is there and has its identity."""
@@ -135,8 +147,6 @@ class StoreFolder:
         files = self.files
         with suppress(FileExistsError):
             files.mkdir(self.root, 0o700)
-            if fsync:
-                sync_folder(files, os.path.dirname(self.root) or "/")
         try:
             files.stat(self._identity_path)
             return
@@ -166,8 +176,7 @@ class StoreFolder:
 
     def slot_path(self, storage_index: bytes) -> str:
         """Return the folder of a storage index."""
-        name = base32.b2a(storage_index)
-        return f"{self.shares}/{name[:2]}/{name}"
+        return f"{self.shares}/{_slot_name(storage_index)}"
 
     def temporary(self) -> str:
         """Return a new name below `incoming`, where nobody looks for shares."""
@@ -359,6 +368,12 @@ class StoreFolder:
         """Remove a temporary file; never raises."""
         with suppress(OSError):
             self.files.unlink(temporary)
+
+
+@lru_cache(1024)  # all stores of a grid are asked for the same storage index at one time
+def _slot_name(storage_index: bytes) -> str:
+    name = base32.b2a(storage_index)
+    return f"{name[:2]}/{name}"
 
 
 def read_data(folder: StoreFolder, share: OpenShare, offset: int, length: int) -> bytes:

@@ -237,6 +237,13 @@ class LayoutTests(SynchronousTestCase):
         assert self.do(store.list(SI)) == {0: ShareKind.IMMUTABLE}
         self.do(share.abort())
 
+    def test_opening_again_disturbs_no_upload_that_is_under_way(self):
+        share = self.do(self.store.create_immutable(SI, 1, 200_000, SECRETS, EXPIRY))
+        self.do(share.write(0, bytes(200_000)))
+        self.do(self.store.open(create=False))
+        self.do(share.commit())
+        assert self.do(self.store.list(SI)) == {1: ShareKind.IMMUTABLE}
+
     def test_an_aborted_upload_leaves_no_file(self):
         share = self.do(self.store.create_immutable(SI, 1, 200_000, SECRETS, EXPIRY))
         self.do(share.write(0, bytes(100_000)))
