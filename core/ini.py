@@ -31,6 +31,8 @@ def parse(text: str, name: str) -> Mapping[Key, Value]:
     last: Key | None = None
     for number, raw in enumerate(text.removeprefix("\ufeff").splitlines(), 1):
         line = raw.strip()
+        if "\0" in line:
+            raise ConfigError(f"{name} line {number}: a NUL character")
         if not line or line.startswith(("#", ";")):
             continue
         if raw[0].isspace() and last is not None:

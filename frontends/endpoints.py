@@ -11,8 +11,9 @@ from truckee.core.errors import ConfigError
 
 _PORT = re.compile(r"[0-9]{1,5}")
 _HOST_PORT = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([^\[\]:]+)):([0-9]{1,5})")
+_BACKLOG = r"(?::backlog=[0-9]{1,5})?"
 _ENDPOINT = re.compile(
-    r"(tcp6?):(?:port=)?([0-9]{1,5})((?::(?:interface|backlog)=(?:\\:|[^:\\])*)*)"
+    rf"(tcp6?):(?:port=)?([0-9]{{1,5}}){_BACKLOG}((?::interface=(?:\\:|[^:\\])*)?){_BACKLOG}"
 )
 _INTERFACE = re.compile(r":interface=((?:\\:|[^:\\])*)")
 
