@@ -5,6 +5,7 @@ commands that run a node get it from here.
 """
 
 import importlib
+import os
 import sys
 import time
 import traceback
@@ -135,7 +136,7 @@ def _crashed(error: Exception, debug: bool) -> int:
     if debug:
         traceback.print_exception(error)
     where = ""
-    logs = Path(DEFAULT_DIRECTORY).expanduser() / "logs"
+    logs = Path(os.environ.get("TRUCKEE_DIR", DEFAULT_DIRECTORY)).expanduser() / "logs"
     if logs.is_dir():
         report = logs / time.strftime("crash-%Y%m%d-%H%M%S.txt", time.gmtime())
         with suppress(OSError):

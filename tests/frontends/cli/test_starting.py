@@ -1,5 +1,6 @@
 """``truckee start``, ``run`` and ``create`` as processes, with real signals and ports."""
 
+import ftplib
 import io
 import json
 import os
@@ -268,3 +269,34 @@ def test_a_new_account_on_a_node_at_rest_gets_its_directory(tmp_path):
     assert code == 0, err
     assert "URI:" not in out + err
     assert len(re.findall(r"URI:DIR2:\S+", (node / "private" / "accounts").read_text())) == 2
+
+
+def test_anybody_may_read_the_directory_that_is_given_for_it(tmp_path):
+    node = tmp_path / "node"
+    with Running("start", node, "--ftp", LOCAL, "--json") as running:
+        ready = running.ready()
+        with login(ready, (node / "private" / "first-password").read_text().strip()) as ftp:
+            ftp.storbinary("STOR shown", io.BytesIO(b"to everybody"))
+        assert running.stop() == 0
+    root = re.search(r"URI:DIR2:\S+", (node / "private" / "accounts").read_text())
+    assert root
+    with (node / "truckee.cfg").open("a") as cfg:
+        cfg.write(f"anonymous.rootcap = {root.group()}\n")
+    with Running("run", node, "--ftp", LOCAL, "--json") as running:
+        ready = {**running.ready(), "account": "anonymous"}
+        with login(ready, "me@example.org") as ftp:
+            assert ftp.nlst() == ["shown"]
+            with pytest.raises(ftplib.error_perm, match="550"):
+                ftp.storbinary("STOR mine", io.BytesIO(b"x"))
+            with pytest.raises(ftplib.error_perm, match="550"):
+                ftp.delete("shown")
+        assert running.stop() == 0
+
+
+def test_a_start_that_is_told_to_stop_stops(tmp_path):
+    with Running("start", tmp_path / "node", "--ftp", LOCAL, "--json") as running:
+        while not (tmp_path / "node" / "logs").exists():
+            assert running.process.poll() is None
+            time.sleep(0.01)
+        time.sleep(0.1)  # the reactor takes signals from here on
+        assert running.stop() == 0
