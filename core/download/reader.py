@@ -186,6 +186,8 @@ class FileReader:
 
         Adjacent missing segments of one slab make one stretch; one with a bad block goes alone.
         """
+        if self._stopped:
+            raise ShuttingDownError("the reader was stopped")
         self._check_map()
         found: list[Deferred[Plaintext]] = []
         new: list[Stretch] = []

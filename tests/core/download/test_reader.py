@@ -507,6 +507,17 @@ class FailureTests(ReaderCase):
             self.cache.get(file.cap)
         self.failureResultOf(Deferred.fromCoroutine(reader.read_range(0, 1)), ShuttingDownError)
 
+    def test_a_read_that_was_paused_at_the_stop_asks_for_nothing_more(self):
+        file = self.store(30_000_000, k=1, n=1, max_segment_size=1 << 20)
+        consumer = GatheringConsumer(lambda c: c.producer.pauseProducing())
+        _, d = self.start(file, consumer=consumer)
+        self.cache.stop()
+        asked = self.calls("read")
+        while not d.called:
+            consumer.producer.resumeProducing()
+        self.failureResultOf(d, ShuttingDownError)
+        assert self.calls("read") == asked
+
 
 class CorruptionTests(ReaderCase):
     def damage(self, file, shnums, offset, count=1):
