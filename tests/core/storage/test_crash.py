@@ -14,8 +14,7 @@ from tests.fakes.simdisk import SimDisk
 from truckee.core.cpu import InlineCpu
 from truckee.core.errors import StorageError
 from truckee.core.formats import container
-from truckee.core.storage import disk as disk_module
-from truckee.core.storage import sync, works
+from truckee.core.storage import diskshares, sync, works
 from truckee.core.storage.api import ReadVector, ShareKind, TestWriteVectors
 from truckee.core.storage.disk import DiskStore
 from truckee.core.storage.server import LocalServer
@@ -240,7 +239,7 @@ _states = {}
 @pytest.fixture(params=["syncfs", "fsync", "copied"])
 def way(request, monkeypatch):
     """Sync all at once, or file by file; the latter also with containers too large to hold."""
-    monkeypatch.setattr(disk_module, "BUFFERED", 1000)
+    monkeypatch.setattr(diskshares, "BUFFERED", 1000)
     monkeypatch.setattr(sync, "FEW", 0 if request.param == "syncfs" else 100)
     if request.param == "copied":
         monkeypatch.setattr(works, "_IN_MEMORY", 0)
