@@ -80,7 +80,7 @@ def say(text: str = "") -> None:
 
 def say_object(fields: Mapping[str, object]) -> None:
     """Print one JSON object on a line, with the version of its shape."""
-    say(json.dumps({"v": 1, **fields}, ensure_ascii=False))
+    say(json.dumps({"v": 1, **fields}, ensure_ascii=False, separators=(",", ":")))
 
 
 def warn(text: str) -> None:
