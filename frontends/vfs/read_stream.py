@@ -73,7 +73,7 @@ class _Window:
         self.ahead = FIRST_WINDOW
         self.position = start  # the end of the furthest request served
         self.wanted = start  # the end of the furthest request made
-        self.dead = False
+        self._error: Exception | None = None
         self._chunks: deque[bytes] = deque()
         self._waiting: list[tuple[int, int, Deferred[bytes]]] = []
         self._producer: IPushProducer | None = None
@@ -85,6 +85,8 @@ class _Window:
 
     async def take(self, offset: int, length: int) -> bytes:
         """Return the range, as soon as it is here."""
+        if self._error is not None:  # a node may fail before it is first waited for
+            raise self._error
         stop = offset + length
         self.wanted = max(self.wanted, stop)
         if stop <= self.end:
@@ -161,9 +163,14 @@ class _Window:
         """Return whether requests wait."""
         return bool(self._waiting)
 
+    @property
+    def dead(self) -> bool:
+        """Return whether it failed or was closed."""
+        return self._error is not None
+
     def fail(self, error: Exception) -> None:
         """Give up: those who wait get the error, nobody is served any more."""
-        self.dead = True
+        self._error = self._error or error
         self._chunks.clear()
         waiting, self._waiting = self._waiting, []
         for _, _, d in waiting:

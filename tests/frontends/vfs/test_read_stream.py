@@ -244,6 +244,26 @@ def test_an_error_reaches_every_request_and_the_next_tries_again():
     stream.close()
 
 
+class BrokenFile(File):
+    """Fails before anybody could wait for it, after `sent` bytes."""
+
+    sent = 0
+
+    async def read(self, consumer, offset=0, size=None):
+        consumer.write(self.data[: self.sent])
+        raise NotEnoughSharesError("0 of 3")
+
+
+@pytest.mark.parametrize("sent", [0, 500, 5000])
+def test_an_error_at_once_is_neither_a_hang_nor_short_data(sent):
+    file = BrokenFile(os.urandom(2 * MIB))
+    file.sent = sent
+    stream = ReadStream(file, Clock(), Budget(MIB))
+    for _ in range(2):
+        assert result(start(stream, 0, 1000)).check(NotEnoughSharesError)
+    stream.close()
+
+
 def test_closing_fails_what_waits():
     file, _, stream = stream_of(os.urandom(2 * MIB))
     d = start(stream, 0, 1000)
