@@ -409,7 +409,10 @@ def _is_root(word: str) -> bool:
 
 
 def _shown(word: str) -> str:
-    """Return a name or key type as errors show it: short, printable, and never a capability."""
-    if "URI:" in word or word.startswith("$"):
+    """Return a name or key type as errors show it: short, printable, and never a secret.
+
+    Where the space between name and secret is missing, the word has both.
+    """
+    if "URI:" in word or "$2" in word or word.startswith("$"):
         return "?"
     return "".join(c if c.isprintable() else "?" for c in word[:_NAME_LIMIT]) or "?"
