@@ -234,6 +234,8 @@ def check_name(raw: str, *, anonymous: bool = False) -> str:
         raise AccountError("a name may not hold control characters")
     if "/" in name or ":" in name:
         raise AccountError("a name may not hold / or :")
+    if name.startswith("$2"):  # fields in the wrong order: names are shown, hashes are not
+        raise AccountError("a name may not begin like a hash")
     if anonymous and name in _ANONYMOUS:
         raise AccountError("this name stands for anonymous logins here")
     return name

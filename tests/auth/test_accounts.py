@@ -195,6 +195,7 @@ BAD = {
     "control": (f"a\x07b {BCRYPT} {WRITE}", "control"),
     "bidi": (f"a\u202eb {BCRYPT} {WRITE}", "control"),
     "long name": (f"{'a' * 65} {BCRYPT} {WRITE}", "1 to 64"),
+    "swapped": (f"$2b$04$abc alice {WRITE}", "like a hash"),
     "no space": (f"ann{BCRYPT} {WRITE}", "may not hold /"),
 }
 
