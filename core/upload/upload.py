@@ -1,13 +1,16 @@
 """Putting immutable files on servers: the shell around encoding and placing.
 
 Knows the storage seam, a clock and the door to worker threads. One upload reads its source twice
-(once with a random key or a digest that is known), selects servers, and runs a pipeline.
+(once with a random key or a digest that is known), selects servers, and runs a pipeline. Uploads of
+one file (the same contents under the same secret) take turns: a server has no room for a share that
+is being written already, and the second one finds the shares of the first.
 """
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 
-from twisted.internet.defer import CancelledError
+from twisted.internet.defer import CancelledError, DeferredLock
 from twisted.internet.interfaces import IReactorTime
 
 from truckee.core.cpu import Cpu, InlineCpu
@@ -18,9 +21,10 @@ from truckee.core.interfaces import Encoding, Uploadable
 from truckee.core.storage.api import StorageServer
 from truckee.core.tasks import Tasks
 from truckee.core.upload.budget import Budget
-from truckee.core.upload.encode import FileEncoder
+from truckee.core.upload.encode import FileEncoder, Finish
 from truckee.core.upload.pipeline import Key, Pipeline, first_pass
 from truckee.core.upload.servers import ServerSelector
+from truckee.core.upload.shares import OpenShares
 from truckee.core.upload.sources import expect_end, is_private, read_exactly
 
 LIT_MAXIMUM = 55  # bytes; whatever is larger becomes shares
@@ -48,6 +52,7 @@ class Uploader:
         self._random = random
         self._budget = Budget(memory)
         self._background = Tasks()
+        self._turns: dict[bytes, DeferredLock] = {}  # by storage index, of uploads under way
         self._selector = ServerSelector(servers, clock, lease_secret, self._background)
 
     def stop(self) -> None:
@@ -99,23 +104,19 @@ class Uploader:
         cpu = InlineCpu() if expanded <= INLINE_LIMIT else self._cpu
         key = await self._key(uploadable, segments, convergence, cpu)
         encoder = FileEncoder(segments, key.tag)
-        shares = self._selector.nowhere()
         if store:
-            shares = await self._selector.select(
-                hashes.immutable_storage_index(key.readkey),
-                segments.needed_shares,
-                happy,
-                segments.total_shares,
-                encoder.share_size,
-            )
-        try:
-            finish = await Pipeline(uploadable, key, encoder, shares, cpu, self._budget).run()
-        except CancelledError:
-            _ = self._background.start(shares.abort())
-            raise
-        except BaseException:
-            await shares.abort()
-            raise
+            storage_index = hashes.immutable_storage_index(key.readkey)
+            async with self._turn(storage_index):
+                shares = await self._selector.select(
+                    storage_index,
+                    segments.needed_shares,
+                    happy,
+                    segments.total_shares,
+                    encoder.share_size,
+                )
+                finish = await self._encode(uploadable, key, encoder, shares, cpu)
+        else:
+            finish = await self._encode(uploadable, key, encoder, self._selector.nowhere(), cpu)
         return ChkReadCap(
             key.readkey,
             finish.ueb_hash,
@@ -123,6 +124,31 @@ class Uploader:
             segments.total_shares,
             segments.size,
         )
+
+    async def _encode(
+        self, uploadable: Uploadable, key: Key, encoder: FileEncoder, shares: OpenShares, cpu: Cpu
+    ) -> Finish:
+        """Fill the shares and close them; none stays open if that fails."""
+        try:
+            return await Pipeline(uploadable, key, encoder, shares, cpu, self._budget).run()
+        except CancelledError:
+            _ = self._background.start(shares.abort())
+            raise
+        except BaseException:
+            await shares.abort()
+            raise
+
+    @asynccontextmanager
+    async def _turn(self, storage_index: bytes) -> AsyncIterator[None]:
+        """Wait until no other upload of this file runs, and be the one that does."""
+        lock = self._turns.setdefault(storage_index, DeferredLock())
+        await lock.acquire()
+        try:
+            yield
+        finally:
+            lock.release()
+            if not lock.locked and self._turns.get(storage_index) is lock:
+                del self._turns[storage_index]
 
     async def _key(
         self, uploadable: Uploadable, segments: Segments, convergence: bytes | None, cpu: Cpu

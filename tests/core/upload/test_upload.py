@@ -109,6 +109,38 @@ def test_the_secret_and_the_key_decide_over_the_cap():
 
 
 @pytest.mark.parametrize("kind", TWICE)
+def test_the_same_contents_uploaded_several_times_at_once_are_stored_once(kind):
+    grid = UploadGrid(10)
+    grid.faults.add(Rule(Kind.LATE, calls=frozenset({"allocate_buckets"})))
+    uploads = [grid.start(contents(kind), SEGMENTED) for _ in range(5)]
+    assert not any(d.called for d in uploads)
+    for d in uploads:
+        grid.wait(d)
+    caps = {result(d) for d in uploads}
+    assert len(caps) == 1
+    check_stored(grid, caps.pop(), contents(kind), happy=10)
+    check_quiet(grid)
+
+
+def test_an_upload_that_fails_or_is_cancelled_gives_its_turn_to_the_next_of_the_same_contents():
+    grid = UploadGrid(10)
+    broken = frozenset({"get_version"})
+    rule = grid.faults.add(Rule(Kind.HANG, calls=broken, forever=True))
+    failing, dropped, waiting, last = (grid.start(SMALL) for _ in range(4))
+    waiting.cancel()
+    failure(waiting, CancelledError)
+    grid.wait(failing)
+    failure(failing, UploadUnhappinessError)
+    grid.faults.rules.remove(rule)
+    dropped.cancel()  # it has its turn, and hangs
+    failure(dropped, CancelledError)
+    grid.wait(last)
+    cap = result(last)
+    check_stored(grid, cap, SMALL)
+    assert result(grid.start(SMALL)) == cap
+
+
+@pytest.mark.parametrize("kind", TWICE)
 def test_the_cap_computed_without_storing_is_the_same(kind):
     grid = UploadGrid(10)
     computed = result(
