@@ -11,6 +11,7 @@ from twisted.internet.task import deferLater
 
 from truckee.core.cpu import Cpu
 from truckee.frontends.vfs.commits import CommitMode, Commits
+from truckee.frontends.vfs.guard import TreeGuard
 from truckee.frontends.vfs.pending import PendingTable
 from truckee.frontends.vfs.read_stream import Budget
 from truckee.frontends.vfs.sizes import MutableSizes
@@ -59,6 +60,7 @@ class Vfs:
         self.unlinks_trees = rmdir_nonempty == "unlink"
         self.spool = Spool(disk, Path(spool_dir), spool_max, random)
         self.pending = PendingTable()
+        self.guard = TreeGuard()
         self.sizes = MutableSizes(clock, size_ttl)
         self.commits = Commits(clock, self.pending, self.sizes, commit_mode, max_file_bytes)
         self.read_ahead = Budget(_READ_AHEAD)

@@ -220,23 +220,31 @@ class VFSSession:
         buffer = WriteBuffer(self._vfs.spool, self.account, self._tag)
         file = table.begin(self.account, self._index, path, buffer)
         try:
-            spot = await self._walker.locate(path, creating=create)
+            spot = await self._locate_new(path, creating=create)
             parent = writable_parent(spot)
-            if exclusive:
-                await self._create_empty(file, spot)
-            elif spot.edge is None:
-                if not create:
-                    raise NoSuchChildError("no such file")
-                buffer.changed = True
-            else:
-                await _open_over(file, spot.edge, truncate)
-            self._check_open()
+            with self._vfs.guard.adding(parent):
+                if exclusive:
+                    await self._create_empty(file, spot)
+                elif spot.edge is None:
+                    if not create:
+                        raise NoSuchChildError("no such file")
+                    buffer.changed = True
+                else:
+                    await _open_over(file, spot.edge, truncate)
+                self._check_open()
         except BaseException:
             table.fail(file)
             raise
         file.last_write = self.now()
         table.settle(file, parent)
         return file
+
+    async def _locate_new(self, path: Path, *, creating: bool = True) -> Spot:
+        """Return a spot in a directory that is not being removed."""
+        spot = await self._walker.locate(path, creating=creating)
+        while spot.parent is not None and await self._vfs.guard.removed(spot.parent):
+            spot = await self._walker.locate(path, creating=creating)
+        return spot
 
     def _tag(self) -> bytes:
         return self._client.convergence_tag(_LARGE)
@@ -278,10 +286,12 @@ class VFSSession:
         self._check_mutable(path)
         if not path or await self._mine(path) is not None:
             raise ExistingChildError("the name exists")
-        spot = await self._walker.locate(path, creating=True)
+        spot = await self._locate_new(path)
         if spot.edge is not None or self._pending_at(spot):
             raise ExistingChildError("the name exists")
-        await writable_parent(spot).create_subdirectory(spot.name, overwrite=False)
+        parent = writable_parent(spot)
+        with self._vfs.guard.adding(parent):
+            await parent.create_subdirectory(spot.name, overwrite=False)
 
     async def rmdir(self, path: Path) -> None:
         """Unlink a directory. DirectoryNotEmptyError unless the node unlinks whole trees."""
@@ -291,11 +301,14 @@ class VFSSession:
         spot = await self._walker.locate(path)
         directory = as_directory(_linked(spot)[0])
         parent = writable_parent(spot)
-        if not self._vfs.unlinks_trees:
+        if self._vfs.unlinks_trees:
+            await parent.delete(spot.name, must_be_directory=True)
+            return
+        async with self._vfs.guard.removing(directory):
             children = await directory.list()
             if children or self._vfs.pending.is_used(directory):
                 raise DirectoryNotEmptyError("the directory is not empty")
-        await parent.delete(spot.name, must_be_directory=True)
+            await parent.delete(spot.name, must_be_directory=True)
 
     async def remove(self, path: Path) -> None:
         """Unlink a file, or forget one being written. ChildOfWrongTypeError for a directory."""
@@ -323,8 +336,18 @@ class VFSSession:
         if is_below(target, source):
             raise ChildOfWrongTypeError("a directory cannot move below itself")
         old = await self._walker.locate(source)
-        new = await self._walker.locate(target, creating=True)
-        await Rename(self._vfs, self.account, source, target, old, new).run(replace=replace)
+        if old.edge is None or kind_of(old.edge[0]) != "dir" or source[:-1] == target[:-1]:
+            await self._rename(old, source, target, replace=replace)
+            return
+        async with self._vfs.guard.moving:
+            old = await self._walker.locate(source)
+            await self._rename(old, source, target, replace=replace)
+
+    async def _rename(self, old: Spot, source: Path, target: Path, *, replace: bool) -> None:
+        new = await self._locate_new(target)
+        rename = Rename(self._vfs, self.account, source, target, old, new)
+        with self._vfs.guard.adding(writable_parent(new)):
+            await rename.run(replace=replace)
 
     async def link(self, source: Path, target: Path) -> None:
         """Give a file a second name. ExistingChildError, ChildOfWrongTypeError (a directory)."""
@@ -332,10 +355,12 @@ class VFSSession:
         if await self._mine(target) is not None:
             raise ExistingChildError("the name exists")
         node = as_file(_linked(await self._walker.locate(source))[0])
-        new = await self._walker.locate(target, creating=True)
+        new = await self._locate_new(target)
         if new.edge is not None or self._pending_at(new):
             raise ExistingChildError("the name exists")
-        await writable_parent(new).set_node(new.name, node, overwrite=False)
+        parent = writable_parent(new)
+        with self._vfs.guard.adding(parent):
+            await parent.set_node(new.name, node, overwrite=False)
 
     async def set_attributes(
         self,

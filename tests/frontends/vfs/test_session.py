@@ -8,6 +8,8 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.task import deferLater
 
 from tests.fakes.tree import Sink, Tree
 from truckee.core import errors as e
@@ -299,6 +301,89 @@ def test_a_directory_that_somebody_writes_in_is_not_empty(tree):
     assert tree.failure(session.rmdir(("d",))) is e.DirectoryNotEmptyError
     handle.abandon()
     tree.run(session.rmdir(("d",)))
+
+
+async def outcomes(*calls):
+    """Run all at once; return the class of each one's error, None for success."""
+    waiting = [Deferred.fromCoroutine(call) for call in calls]
+    done = await DeferredList(waiting, consumeErrors=True)
+    return [None if fine else result.type for fine, result in done]
+
+
+def test_two_directories_moved_below_each_other_at_once_stay_in_the_tree(tree):
+    one, two = tree.session(), tree.session("bob")
+    tree.run(one.mkdir(("a",)))
+    tree.run(one.mkdir(("b",)))
+    tree.grid.faults.add(Rule(Kind.LATE, forever=True, seconds=0.5))
+    found = tree.run(
+        outcomes(
+            one.rename(("a",), ("b", "a"), replace=True),
+            two.rename(("b",), ("a", "b"), replace=True),
+        )
+    )
+    assert found == [None, e.NoSuchChildError]
+    assert set(tree.names(one)) == {"b"}
+    assert set(tree.names(one, "/b")) == {"a"}
+    assert not len(tree.vfs.guard)
+
+
+@pytest.mark.parametrize("what", ["file", "empty file", "directory", "renamed", "second name"])
+@pytest.mark.parametrize("head_start", [0, 0.2, 0.5, 0.7, 1, 1.3])
+def test_what_is_acknowledged_is_in_the_tree_when_its_directory_is_removed_at_once(
+    tree, what, head_start
+):
+    one, two = tree.session(), tree.session("bob")
+    tree.run(one.mkdir(("d",)))
+    tree.put(one, "/f", b"data")
+    tree.clock.advance(10)  # what was cached is read anew
+    tree.grid.faults.add(Rule(Kind.LATE, forever=True, seconds=0.5))
+
+    async def add():
+        if what == "directory":
+            await one.mkdir(("d", "x"))
+        elif what == "renamed":
+            await one.rename(("f",), ("d", "x"), replace=True)
+        elif what == "second name":
+            await one.link(("f",), ("d", "x"))
+        else:
+            exclusive = what == "empty file"
+            handle = await one.open_write(
+                ("d", "x"), truncate=True, create=True, exclusive=exclusive
+            )
+            await handle.write(0, b"x" * 100)
+            await handle.commit()
+
+    async def remove():
+        await deferLater(tree.clock, head_start)
+        await two.rmdir(("d",))
+
+    adding, removing = tree.run(outcomes(add(), remove()), step=0.1)
+    if adding is None:
+        assert removing is e.DirectoryNotEmptyError
+        assert "x" in tree.names(one, "/d")
+    else:
+        assert (adding, removing) == (e.NoSuchChildError, None)
+        assert "d" not in tree.names(one)
+        assert "f" in tree.names(one)
+    assert not len(tree.vfs.guard)
+    assert not len(tree.vfs.pending)
+
+
+@pytest.mark.parametrize("head_start", [0, 0.2, 0.5, 0.7, 1, 1.3])
+def test_nothing_is_added_to_a_directory_while_it_is_removed(tree, head_start):
+    one, two = tree.session(), tree.session("bob")
+    tree.run(one.mkdir(("d",)))
+    tree.grid.faults.add(Rule(Kind.LATE, forever=True, seconds=0.5))
+
+    async def add():
+        await deferLater(tree.clock, head_start)
+        await one.mkdir(("d", "x"))
+
+    assert tree.run(outcomes(add(), two.rmdir(("d",)), one.rmdir(("d",))), step=0.1) in (
+        [e.NoSuchChildError, None, e.NoSuchChildError],
+        [None, e.DirectoryNotEmptyError, e.DirectoryNotEmptyError],
+    )
+    assert not len(tree.vfs.guard)
 
 
 def test_whole_trees_are_unlinked_where_the_node_says_so(tmp_path):
