@@ -17,6 +17,7 @@ MAX_LINE = 8192
 MAX_OFFSET = 2**63 - 1
 
 _IAC = 0xFF
+_FIRST_COMMAND = 0xF0
 _SUBNEGOTIATION = 0xFA
 _SUBNEGOTIATION_END = 0xF0
 _WITH_OPTION = frozenset({0xFB, 0xFC, 0xFD, 0xFE})  # WILL, WONT, DO, DONT
@@ -51,6 +52,9 @@ class TelnetFilter:
             case "command":
                 if byte == _IAC:
                     out.append(byte)
+                    return "data"
+                if byte < _FIRST_COMMAND:  # no Telnet: a name in Latin-1, to be refused as it is
+                    out += bytes((_IAC, byte))
                     return "data"
                 if byte in _WITH_OPTION:
                     return "option"

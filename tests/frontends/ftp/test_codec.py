@@ -62,6 +62,18 @@ def test_a_doubled_iac_is_one_byte() -> None:
     assert TelnetFilter().feed(b"a\xff\xffb") == b"a\xffb"
 
 
+@pytest.mark.parametrize("cut", range(7))
+def test_a_byte_ff_that_begins_no_telnet_command_stays_and_spoils_the_name(cut):
+    """Else ``DELE aÿb`` in Latin-1 would delete ``a``."""
+    sent = b"DELE a\xffb\r\n"
+    assert lines_of([sent[: 5 + cut], sent[5 + cut :]]) == [b"DELE a\xffb"]
+
+
+def test_a_line_end_right_behind_a_byte_ff_ends_the_line():
+    assert lines_of([b"MKD a\xff\r\nNOOP\r\n"]) == [b"MKD a\xff", b"NOOP"]
+    assert lines_of([b"MKD a\xff\nNOOP\r\n"]) == [b"MKD a\xff", b"NOOP"]
+
+
 @pytest.mark.parametrize("size", [8193, 8194, 100_000])
 @pytest.mark.parametrize("end", [b"", b"\r\n"])
 def test_a_line_over_the_limit_is_an_error_with_and_without_its_end(size, end) -> None:
