@@ -61,6 +61,8 @@ class Storage:
         """Put the rooms together. Blocking: reads secrets. ConfigError for what is not right."""
         lease_secret = read_secret(config.private / "secret")
         convergence = read_secret(config.private / "convergence", may_be_empty=True)
+        if not convergence:
+            _log.warn("the convergence secret is empty: anybody can find out what is stored here")
         self.cpu = PoolCpu(reactor, len(os.sched_getaffinity(0)), "cpu")
         self.disk = PoolCpu(reactor, DISK_THREADS, "disk")
         self.grid = EmbeddedGrid(
