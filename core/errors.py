@@ -110,6 +110,10 @@ class UploadUnhappinessError(UploadError):
     """Shares cannot be spread over enough servers."""
 
 
+class ServersFullError(UploadUnhappinessError):
+    """They could be spread if servers that can be reached had room for them."""
+
+
 class NotEnoughServersError(UploadError):
     """Fewer than k shares of a mutable file could be placed."""
 

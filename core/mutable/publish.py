@@ -14,8 +14,10 @@ from truckee.core.crypto import aes, rsa
 from truckee.core.crypto.hashes import write_enabler
 from truckee.core.errors import (
     FileTooLargeError,
+    NoSpaceError,
     NotEnoughServersError,
     SequenceNumberExhaustedError,
+    ServersFullError,
     ServerTimeoutError,
     TruckeeError,
     UncoordinatedWriteError,
@@ -143,6 +145,12 @@ def require_happy(places: Iterable[Place], needed: int, happy: int, what: str) -
         raise UploadUnhappinessError(f"{what}: {failure_text(servers, needed, happy, reached)}")
 
 
+def lacks_room(placed: set[Place], full: Iterable[bytes], total: int, happy: int) -> bool:
+    """Return whether what was placed could be enough if the full servers had room."""
+    able = {(server_id, shnum) for server_id in full for shnum in range(total)}
+    return bool(able) and happiness(layout(placed | able)) >= happy
+
+
 def specimen(found: Servermap, place: Place) -> TestVector:
     """Return what must be at the start of a share for it to be overwritten."""
     copy = found.copies.get(place)
@@ -205,9 +213,9 @@ async def publish(
 ) -> Published:
     """Write a version over what the map shows, under tests that nothing else changed.
 
-    Raises UploadUnhappinessError or NotEnoughServersError, before anything is sent when that can
-    be told; and UncoordinatedWriteError when somebody else wrote meanwhile. After an error the
-    slot holds the old version, the new one, or shares of both: never bytes that are neither.
+    Raises UploadUnhappinessError or NotEnoughServersError, before anything is sent when that can be
+    told (ServersFullError afterwards), and UncoordinatedWriteError when somebody else wrote
+    meanwhile. After an error the slot holds the old version, the new one, or shares of both: never bytes that are neither.
     """
     k, n = version.geometry.needed_shares, version.geometry.total_shares
     happy = min(context.encoding.happy, n)  # more than N servers cannot be happy
@@ -227,6 +235,8 @@ async def publish(
             placed |= placed_now
     if collided:
         raise UncoordinatedWriteError("somebody else is writing to the mutable file")
+    if happiness(layout(placed)) < happy and lacks_room(placed, sender.full, n, happy):
+        raise ServersFullError("servers of a mutable file have no room")
     if len(layout(placed)) < k:
         raise NotEnoughServersError(
             f"only {len(layout(placed))} shares were placed, {k} are needed"
@@ -290,6 +300,7 @@ class _Sender:
     found: Servermap
     checkstring: bytes
     sent: set[Place] = field(default_factory=set)
+    full: set[bytes] = field(default_factory=set)
 
     async def send_in_turn(
         self, places: set[Place], shares: Sequence[bytes]
@@ -379,5 +390,7 @@ class _Sender:
         except TruckeeError as error:
             if isinstance(error, ServerTimeoutError):
                 context.suspect(server)
+            if isinstance(error, NoSpaceError):
+                self.full.add(server_id)
             _log.warn("a share was not written to {server}: {e}", server=server.name, e=error)
             return None

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 
 from truckee.core import placement
+from truckee.core.errors import ServersFullError, UploadUnhappinessError
 
 
 class Verdict(Enum):
@@ -35,6 +36,7 @@ class Selection:
     readonly: list[bytes]
     held: dict[bytes, set[int]]
     promised: dict[bytes, set[int]] = field(default_factory=dict)
+    full: set[bytes] = field(default_factory=set)  # failed for want of room
     _renewed: set[bytes] = field(default_factory=set)
     _losses: bool = False  # in this round
 
@@ -72,8 +74,13 @@ class Selection:
             self.readonly.append(server)
             self._losses = True
 
-    def failed(self, server: bytes) -> None:
-        """Count out a server, and all that it holds: whoever fails now may not be there later."""
+    def failed(self, server: bytes, *, full: bool = False) -> None:
+        """Count out a server, and all that it holds: whoever fails now may not be there later.
+
+        `full` says that it failed because it has no room.
+        """
+        if full:
+            self.full.add(server)
         for servers in (self.writable, self.readonly):
             if server in servers:
                 servers.remove(server)
@@ -105,6 +112,13 @@ class Selection:
         possible = {n: layout.get(n, set()).union(self.writable) for n in range(self.total)}
         return Verdict.AGAIN if placement.happiness(possible) >= self.happy else Verdict.FAIL
 
+    def lacks_room(self) -> bool:
+        """Return whether the layout could be enough if servers that refuse had room."""
+        layout = self.layout()
+        able = {*self.writable, *self.readonly, *self.full}
+        possible = {n: layout.get(n, set()) | able for n in range(self.total)}
+        return placement.happiness(possible) >= self.happy
+
     def surplus(self) -> dict[bytes, set[int]]:
         """Return promises that nobody needs, and forget them.
 
@@ -125,6 +139,11 @@ class Selection:
         for server, shnums in extra.items():
             self.promised[server] -= shnums
         return extra
+
+    def error(self, what: str = "") -> UploadUnhappinessError:
+        """Return what to raise when the layout is not enough; `what` begins its text."""
+        kind = ServersFullError if self.lacks_room() else UploadUnhappinessError
+        return kind(what + self.failure_text())
 
     def failure_text(self) -> str:
         """Return why the layout is not enough."""

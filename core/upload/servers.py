@@ -10,7 +10,12 @@ from twisted.internet.defer import CancelledError
 from twisted.internet.interfaces import IReactorTime
 
 from truckee.core.crypto import hashes
-from truckee.core.errors import NoServersError, ServerTimeoutError, UploadUnhappinessError
+from truckee.core.errors import (
+    NoServersError,
+    NoSpaceError,
+    ServerTimeoutError,
+    UploadUnhappinessError,
+)
 from truckee.core.placement import permuted
 from truckee.core.storage.api import Allocation, LeaseSecrets, StorageServer
 from truckee.core.storage.deadline import QUERY_TIMEOUT
@@ -125,7 +130,7 @@ class ServerSelector:
                 self._take(selection, shares, server_id, wanted[server_id], answer)
             verdict = selection.verdict()
         if verdict is Verdict.FAIL:
-            raise UploadUnhappinessError(f"server selection failed: {selection.failure_text()}")
+            raise selection.error("server selection failed: ")
         for server_id, shnums in selection.surplus().items():
             shares.drop(server_id, shnums)
 
@@ -139,7 +144,7 @@ class ServerSelector:
     ) -> None:
         if isinstance(answer, Exception):
             self._failed(server_id, answer)
-            selection.failed(server_id)
+            selection.failed(server_id, full=isinstance(answer, NoSpaceError))
             shares.drop(server_id)
             return
         taken = {n: writer for n, writer in answer.writers.items() if n in asked}

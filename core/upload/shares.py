@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
-from truckee.core.errors import TruckeeError, UploadUnhappinessError
+from truckee.core.errors import NoSpaceError, TruckeeError
 from truckee.core.storage.api import Buffer, ShareWriter
 from truckee.core.storage.deadline import CALL_TIMEOUT, QUERY_TIMEOUT
 from truckee.core.tasks import Tasks
@@ -111,14 +111,14 @@ class OpenShares:
 
     async def _each(self, calls: Mapping[_Place, Awaitable[None]]) -> None:
         answers = await ask_all(self._clock, CALL_TIMEOUT, calls.items())
-        failed = set()
+        failed: dict[bytes, bool] = {}  # and whether for want of room
         for (server_id, _), answer in answers.items():
             if isinstance(answer, Exception):
-                failed.add(server_id)
+                failed[server_id] = isinstance(answer, NoSpaceError)
                 if self._failed is not None:
                     self._failed(server_id, answer)
-        for server_id in failed:
-            self._selection.failed(server_id)
+        for server_id, full in failed.items():
+            self._selection.failed(server_id, full=full)
             self.drop(server_id)
         if failed and not self._selection.is_enough():
-            raise UploadUnhappinessError(self._selection.failure_text())
+            raise self._selection.error()

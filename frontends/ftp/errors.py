@@ -42,6 +42,7 @@ REPLIES: dict[type[e.TruckeeError], tuple[int, str]] = {
     e.UploadError: (451, "upload failed"),
     e.NoServersError: (451, "upload failed: no storage server can be reached"),
     e.UploadUnhappinessError: (451, "upload failed: too few storage servers take shares"),
+    e.ServersFullError: (452, "no space left on the storage servers"),
     e.NotEnoughServersError: (451, "upload failed: too few storage servers take shares"),
     e.SourceChangedError: (451, "upload failed: the data changed on the way"),
     e.UncoordinatedWriteError: (450, "somebody else changed it at the same time, try again"),

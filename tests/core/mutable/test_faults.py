@@ -8,11 +8,15 @@ from twisted.internet.task import deferLater
 
 from tests.fakes.mutable_grid import Grid, key, reopened
 from truckee.core.errors import (
+    NoSpaceError,
     NotEnoughServersError,
     NotEnoughSharesError,
+    ServerGoneError,
+    ServersFullError,
     TruckeeError,
     UncoordinatedWriteError,
     UnrecoverableFileError,
+    UploadError,
     UploadUnhappinessError,
 )
 from truckee.core.mutable.file import MutableFile
@@ -552,6 +556,27 @@ def test_full_and_readonly_servers_are_passed_over():
             setattr(server, attribute, True)
         file = grid.run(MutableFile.create(grid.process(), OLD, mdmf=False))
         assert grid.run(reopened(grid.process(), file).download()) == OLD
+
+
+def test_servers_without_room_are_told_from_servers_that_fail():
+    grid = Grid()
+    file = made(grid)
+    full = [
+        grid.faults.add(
+            Rule(Kind.ERROR, 1, WRITE, server, forever=True, error=lambda: NoSpaceError("full"))
+        )
+        for server in grid.servers[:9]
+    ]
+    with pytest.raises(ServersFullError):
+        grid.run(file.overwrite(NEW))
+    for rule in full[2:]:
+        rule.error = lambda: ServerGoneError("gone")
+    with pytest.raises(UploadError) as found:
+        grid.run(file.overwrite(NEW))
+    assert not isinstance(found.value, ServersFullError)
+    grid.faults.rules.clear()
+    grid.run(file.overwrite(NEW))
+    assert grid.run(reopened(grid.process(), file).download()) == NEW
 
 
 def test_a_server_with_another_write_enabler_counts_as_one_that_refuses():

@@ -15,6 +15,7 @@ from truckee.core.errors import (
     NoServersError,
     NoSpaceError,
     ServerGoneError,
+    ServersFullError,
     SourceChangedError,
     UploadUnhappinessError,
 )
@@ -375,6 +376,34 @@ def test_full_servers_are_passed_over_also_when_they_said_otherwise():
     asked = [server for server, name in grid.faults.calls if name == "get_version"]
     assert sorted(map(grid.servers.index, asked)) == [0, 1, 2]
     assert cap != other
+
+
+@pytest.mark.parametrize("kind", TWICE)
+@pytest.mark.parametrize("when", ["known", "unknown", "writing"])
+def test_servers_without_room_are_told_from_servers_that_fail(kind, when):
+    grid = UploadGrid(10)
+    result(grid.start(b"something else" * 10))
+    for server in grid.servers[:4]:
+        if when == "writing":
+            how = {"calls": frozenset({"write"}), "server": server, "forever": True}
+            grid.faults.add(Rule(Kind.ERROR, error=lambda: NoSpaceError("full"), **how))
+        else:
+            server.full = True
+    if when == "known":
+        grid.uploader = grid.uploader_for(grid.servers)
+    assert "6 server(s)" in failure(grid.start(contents(kind)), ServersFullError)
+    check_quiet(grid)
+
+
+def test_full_servers_are_not_the_reason_when_too_many_others_fail():
+    grid = UploadGrid(10)
+    for server in grid.servers[:2]:
+        server.full = True
+    break_calls(grid, grid.servers[6:], "allocate_buckets")
+    with pytest.raises(UploadUnhappinessError) as found:
+        SynchronousTestCase().failureResultOf(grid.start(SMALL)).raiseException()
+    assert type(found.value) is UploadUnhappinessError
+    check_quiet(grid)
 
 
 def test_two_entries_of_one_server_count_once():
