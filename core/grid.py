@@ -97,27 +97,48 @@ def make_stores(
     """
     known = read_known(directory)
     for path in paths:
+        _check_place(directory, path, known.get(path))
         known.setdefault(path, random(NODEID_LENGTH))
     _write_known(directory, known)
     for path in paths:
-        _make_store(directory, path, known[path])
+        _make_store(path, known[path])
 
 
-def _make_store(directory: Path, path: Path, nodeid: bytes) -> None:
+def _check_place(directory: Path, path: Path, nodeid: bytes | None) -> None:
+    """Raise ConfigError when a folder holds another store than this one, or its disk is absent.
+
+    To be called before the store counts as known: one that is known is never made anew.
+    """
     if not path.is_relative_to(directory) and not path.parent.is_dir():
         raise ConfigError(f"the folder {path.parent} is not there")
+    found = _identity(path)
+    if found is not None and found != nodeid:
+        raise ConfigError(f"the folder {path} holds the store of another node")
+
+
+def _identity(path: Path) -> bytes | None:
+    """Return the identity that stands in a store's folder, None when there is no store."""
+    try:
+        raw = files.read(path / "nodeid", 100, private=False)
+    except FileNotFoundError:
+        return None
+    return _nodeid(raw.decode("ascii", "replace").strip())
+
+
+def _make_store(path: Path, nodeid: bytes) -> None:
     files.make_private_directory(path)
     text = f"{base32.b2a(nodeid)}\n".encode("ascii")
     found = files.create_or_read(path / "nodeid", text, 100)
     if found.strip() != text.strip():
-        raise ConfigError(f"the folder {path.name} holds the store of another node")
+        raise ConfigError(f"the folder {path} holds the store of another node")
 
 
 def stores_of(directory: Path, paths: Sequence[Path]) -> list[StoreRecord]:
     """Return the stores of a node that is being started; blocking.
 
-    A folder that the configuration names for the first time becomes a new store (or is adopted, if
-    it is one); one that was known and is gone stays as it is. ConfigError as in `make_stores`.
+    A folder that the configuration names for the first time becomes a new store, or is adopted if
+    it is one, also one that stood elsewhere before. One that was known and is gone stays as it is.
+    ConfigError when its disk is not there, or the same store is in two folders.
     """
     known = read_known(directory)
     if not known and not all((path / "nodeid").exists() for path in paths):
@@ -125,16 +146,16 @@ def stores_of(directory: Path, paths: Sequence[Path]) -> list[StoreRecord]:
     for path in paths:
         if path in known:
             continue
-        try:
-            raw = files.read(path / "nodeid", 100, private=False)
-            nodeid = _nodeid(raw.decode("ascii", "replace").strip())
-        except FileNotFoundError:
+        nodeid = _identity(path)
+        if nodeid is None:
             nodeid = os.urandom(NODEID_LENGTH)
-        if nodeid in known.values():
+        elif nodeid in {known[p] for p in paths if p in known}:
             raise ConfigError("two folders hold the same store")
+        _check_place(directory, path, nodeid)
+        known = {p: n for p, n in known.items() if n != nodeid}  # it has moved here
         known[path] = nodeid
         _write_known(directory, known)
-        _make_store(directory, path, nodeid)
+        _make_store(path, nodeid)
     return [StoreRecord(path, known[path]) for path in paths]
 
 

@@ -122,6 +122,44 @@ def test_a_copy_of_a_store_cannot_be_added(tmp_path, paths):
         stores_of(tmp_path, [*paths, tmp_path / "servers" / "copy"])
 
 
+def test_a_store_that_was_moved_keeps_its_identity_in_the_new_place(tmp_path, paths):
+    before = [r.nodeid for r in stores_of(tmp_path, paths)]
+    (tmp_path / "disk").mkdir()
+    moved = [paths[0], tmp_path / "disk" / "store", paths[2]]
+    shutil.move(paths[1], moved[1])
+    assert [r.nodeid for r in stores_of(tmp_path, moved)] == before
+    assert set(read_known(tmp_path)) == set(moved)
+    shutil.copytree(moved[1], paths[1])
+    with pytest.raises(ConfigError, match="same store"):
+        stores_of(tmp_path, [*moved, paths[1]])
+
+
+def test_a_disk_that_is_added_before_it_is_there_is_made_a_store_when_it_is(tmp_path):
+    node, disk = tmp_path / "node", tmp_path / "disk"
+    node.mkdir()
+    inside = node / "servers" / "00"
+    with pytest.raises(ConfigError, match="not there"):
+        make_stores(node, [inside, disk / "store"])
+    assert read_known(node) == {}
+    make_stores(node, [inside])
+    with pytest.raises(ConfigError, match="not there"):
+        stores_of(node, [inside, disk / "store"])
+    assert set(read_known(node)) == {inside}
+    disk.mkdir()
+    assert len(stores_of(node, [inside, disk / "store"])) == 2
+    assert (disk / "store" / "nodeid").exists()
+
+
+def test_the_store_of_another_node_is_named_and_leaves_no_trace(tmp_path):
+    one, two = tmp_path / "one", tmp_path / "two"
+    one.mkdir()
+    two.mkdir()
+    make_stores(one, [one / "servers" / "00"])
+    with pytest.raises(ConfigError, match=r"one/servers/00 holds the store of another node"):
+        make_stores(two, [two / "servers" / "00", one / "servers" / "00"])
+    assert read_known(two) == {}
+
+
 def test_without_the_list_of_known_stores_all_of_them_must_be_there(tmp_path, paths):
     before = [r.nodeid for r in stores_of(tmp_path, paths)]
     (tmp_path / grid.KNOWN).unlink()
