@@ -215,7 +215,8 @@ async def publish(
 
     Raises UploadUnhappinessError or NotEnoughServersError, before anything is sent when that can be
     told (ServersFullError afterwards), and UncoordinatedWriteError when somebody else wrote
-    meanwhile. After an error the slot holds the old version, the new one, or shares of both: never bytes that are neither.
+    meanwhile. After an error the slot holds the old version, the new one, or shares of both: never
+    bytes that are neither.
     """
     k, n = version.geometry.needed_shares, version.geometry.total_shares
     happy = min(context.encoding.happy, n)  # more than N servers cannot be happy
