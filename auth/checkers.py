@@ -176,7 +176,7 @@ class AnonymousChecker:
             d.errback(UnauthorizedLogin(REFUSED))
         else:
             options = AccountOptions(readonly=True, protocols=frozenset({"ftp"}))
-            d.callback(FTPAvatarID("anonymous", self._rootcap, readonly=True, options=options))
+            d.callback(FTPAvatarID("anonymous", self._rootcap, True, options, anonymous=True))
         return d
 
 

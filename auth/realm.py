@@ -29,6 +29,7 @@ class FTPAvatarID:
     readonly: bool = False
     options: Options = field(default_factory=Options)
     generation: int = 0
+    anonymous: bool = False
 
 
 Factory = Callable[[FilesystemNode, FTPAvatarID, object], tuple[object, Logout]]

@@ -27,6 +27,11 @@ from truckee.frontends.ftp.channels import ChannelReactor
 from truckee.frontends.ftp.protocol import FTPProtocol, Registry
 from truckee.frontends.ftp.settings import FTPSettings
 
+ANONYMOUS = "anonymous"
+"""The account that strangers get where they are let in; no other has this name there."""
+
+ANONYMOUS_PER_ADDRESS = 5
+
 _log = Logger()
 
 
@@ -124,11 +129,14 @@ class FTPServer(Service, Registry):
         strangers = [p for p in staying if p.account is None]
         if len(strangers) >= s.max_unauthenticated and not self._evict(strangers):
             return "too many sessions without a login"
-        exempt = s.throttle_exempt_loopback and is_loopback(host)
-        if not exempt and sum(h == host for h in self._sessions.values()) >= s.max_sessions_per_ip:
+        same = sum(h == host for h in self._sessions.values())
+        if same >= s.max_sessions_per_ip and not self._is_exempt(host):
             self._on_refusal(host)
             return "too many sessions from your address"
         return ""
+
+    def _is_exempt(self, host: str) -> bool:
+        return self._settings.throttle_exempt_loopback and is_loopback(host)
 
     def _evict(self, strangers: list[FTPProtocol]) -> bool:
         """Make room for somebody new; return whether that worked.
@@ -146,6 +154,11 @@ class FTPServer(Service, Registry):
 
     def admit(self, protocol: FTPProtocol, account: str, limit: int | None) -> bool:
         """Return whether `account` stays within its number of sessions with this one."""
+        if self._settings.anonymous and account == ANONYMOUS:
+            host = self._sessions[protocol]
+            same = sum(p.account == account and h == host for p, h in self._sessions.items())
+            if same > ANONYMOUS_PER_ADDRESS and not self._is_exempt(host):
+                return False
         count = sum(p.account == account for p in self._sessions)
         most = self._settings.max_sessions_per_user
         if limit is not None:

@@ -43,7 +43,8 @@ def handler_factory(vfs: Vfs, client_for: Callable[[str], Client]) -> Factory:
         root = cast("DirectoryNode", root_node)  # the account file takes directory caps alone
         peer = mind.host if isinstance(mind, Peer) else ""
         client = client_for(avatar_id.username)
-        session = VFSSession(vfs, client, root, avatar_id, peer, "ftp")
+        by_cap = False if avatar_id.anonymous else None  # strangers see the one directory alone
+        session = VFSSession(vfs, client, root, avatar_id, peer, "ftp", uri_paths=by_cap)
 
         def logout() -> None:
             _ = tasks.start(session.logout())
