@@ -37,6 +37,11 @@ class Settings:
     reactor: Callable[[], Any]
 
 
+def default_directory() -> Path:
+    """Return the node directory of commands that name none."""
+    return Path(os.environ.get("TRUCKEE_DIR", DEFAULT_DIRECTORY)).expanduser()
+
+
 def _reactor() -> Any:  # noqa: ANN401 - the reactor has many interfaces
     from twisted.internet import reactor  # noqa: PLC0415 - importing it installs it
 
@@ -136,7 +141,7 @@ def _crashed(error: Exception, debug: bool) -> int:
     if debug:
         traceback.print_exception(error)
     where = ""
-    logs = Path(os.environ.get("TRUCKEE_DIR", DEFAULT_DIRECTORY)).expanduser() / "logs"
+    logs = default_directory() / "logs"
     if logs.is_dir():
         report = logs / time.strftime("crash-%Y%m%d-%H%M%S.txt", time.gmtime())
         with suppress(OSError):

@@ -6,6 +6,7 @@ signals end the node in order, and what does not end in time is cut off.
 
 import json
 import os
+import shlex
 import signal
 import sys
 import threading
@@ -26,7 +27,7 @@ from truckee.core.config import NodeConfig
 from truckee.core.errors import AccountError, ConfigError, TruckeeError
 from truckee.frontends import creation, endpoints, first_account, logs, process
 from truckee.frontends.cli import passwords
-from truckee.frontends.cli.main import Settings
+from truckee.frontends.cli.main import Settings, default_directory
 from truckee.frontends.cli.output import CommandError, Exit, code_for, say, say_object, warn
 from truckee.frontends.creation import GridOptions
 from truckee.frontends.first_account import FIRST_PASSWORD, FirstAccount
@@ -364,13 +365,20 @@ class _Run:
         if account.password is not None and sys.stdout.isatty() and not self._service:
             say(
                 f"User     {account.name}   password  {account.password}   "
-                "(shown once; change: truckee account passwd)"
+                f"(shown once; change: {self._command()} account passwd)"
             )
             path.unlink(missing_ok=True)
         elif path.exists():
             say(f"User     {account.name}   password in {path}")
         elif account.name:
             say(f"User     {account.name}")
+
+    def _command(self) -> str:
+        """Return how a command for this node begins."""
+        directory = self._config.directory
+        if directory == _absolute(default_directory()):
+            return "truckee"
+        return f"truckee -d {shlex.quote(str(directory))}"
 
 
 def _device(store: Path) -> int | None:

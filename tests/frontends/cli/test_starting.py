@@ -236,6 +236,7 @@ def test_on_a_terminal_the_password_is_shown_once(tmp_path):
         port = re.search(r"ftp://ann@127\.0\.0\.1:(\d+)/", text)
         assert port
         assert "1-of-1 coding  ! one disk" in text
+        assert f"change: truckee -d {node} account passwd)" in text
         assert not (node / "private" / "first-password").exists()
         ready = {"ftp": {"host": "127.0.0.1", "port": int(port[1])}, "account": "ann"}
         with login(ready, password[1]) as ftp:
