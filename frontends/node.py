@@ -6,6 +6,7 @@ listeners first, commits in flight are waited for, then everything below is clos
 """
 
 import os
+import resource
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -44,10 +45,18 @@ from truckee.frontends.vfs.process import Vfs
 DISK_THREADS = 4
 BCRYPT_THREADS = 2
 DRAIN = 30.0
+KEPT_DESCRIPTORS = 128  # for stores, spool, log and listeners
 _MOST_BANS = 1000
 DEFAULT_PORTS = (8021, *range(8023, 8100), 0)  # 8022 is SFTP's
 
 _log = Logger()
+
+
+def bearable_sessions(wanted: int, descriptors: int) -> int:
+    """Return how many sessions of two connections each this many open files can bear."""
+    if descriptors == resource.RLIM_INFINITY:
+        return wanted
+    return max(8, min(wanted, (descriptors - KEPT_DESCRIPTORS) // 2))
 
 
 class PortTakenError(ConfigError):
@@ -223,6 +232,11 @@ class Ftp:
 
 
 def _settings(config: FtpConfig) -> FTPSettings:
+    descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    sessions = bearable_sessions(config.max_sessions, descriptors)
+    if sessions < config.max_sessions:
+        text = "max_sessions is {n}: only {limit} file descriptors are allowed"
+        _log.warn(text, n=sessions, limit=descriptors)
     return FTPSettings(
         passive_ports=config.passive_ports,
         masquerade_address=config.masquerade_address,
@@ -230,10 +244,10 @@ def _settings(config: FtpConfig) -> FTPSettings:
         login_grace=config.login_grace,
         idle_timeout=config.idle_timeout,
         data_timeout=config.data_timeout,
-        max_sessions=config.max_sessions,
+        max_sessions=sessions,
         max_sessions_per_user=config.max_sessions_per_user,
         max_sessions_per_ip=config.max_sessions_per_ip,
-        max_unauthenticated=config.max_unauthenticated,
+        max_unauthenticated=min(config.max_unauthenticated, max(4, sessions // 2)),
         throttle_exempt_loopback=any(n.is_loopback for n in config.throttle_exempt),
         drain_timeout=DRAIN,
         anonymous=config.anonymous_rootcap is not None,
