@@ -296,8 +296,14 @@ def test_anybody_may_read_the_directory_that_is_given_for_it(tmp_path):
 
 def test_a_start_that_is_told_to_stop_stops(tmp_path):
     with Running("start", tmp_path / "node", "--ftp", LOCAL, "--json") as running:
-        while not (tmp_path / "node" / "logs").exists():
+        while not catches(running.process.pid, signal.SIGTERM):
             assert running.process.poll() is None
             time.sleep(0.01)
-        time.sleep(0.1)  # the reactor takes signals from here on
         assert running.stop() == 0
+
+
+def catches(pid, number):
+    """Whether a process has a handler for a signal."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    mask = int(re.search(r"^SigCgt:\s*(\w+)", status, re.MULTILINE)[1], 16)
+    return bool(mask >> (number - 1) & 1)
