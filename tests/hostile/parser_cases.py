@@ -202,7 +202,7 @@ def _(raw):
     rsa.PublicKey.load(raw)
 
 
-@parser("RSA private key", [bytes.fromhex(k["privkey_der"]) for k in KEYS], FormatError, cost=20)
+@parser("RSA private key", [bytes.fromhex(k["privkey_der"]) for k in KEYS], FormatError, cost=30)
 def _(raw):
     rsa.load_private(raw)
 
@@ -331,7 +331,7 @@ def _(raw):
         assert "URI:" not in str(bad)
 
 
-@parser("account file edits", [ACCOUNTS], AccountError, cost=4)
+@parser("account file edits", [ACCOUNTS], AccountError, cost=8)
 def _(raw):
     document = account_edits.Document.decode(raw)
     account_edits.hash_plaintext(document, lambda password: BCRYPT)

@@ -117,7 +117,7 @@ def test_a_node_with_few_descriptors_bears_a_flood(tmp_path) -> None:
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, before)
     with contextlib.ExitStack() as held, node_ended(node):
-        for _ in range(300):
+        for _ in range(160):
             s = held.enter_context(socket.socket())
             s.settimeout(5)
             with contextlib.suppress(OSError):

@@ -155,7 +155,7 @@ def commands(day: Day, root: str, folder: Path) -> None:
     good.write_text(root)
     bad.write_text(root + ARGUMENT)
     pem.write_text(f"-----BEGIN RSA PRIVATE KEY-----\n{ARGUMENT}\n-----END RSA PRIVATE KEY-----\n")
-    share = next(p for p in day.node.server(0).rglob("*") if p.is_file() and p.name == "0")
+    share = next(p for p in (day.node.server(0) / "shares").rglob("*") if p.is_file())
     failing = [
         (["debug", "dump-cap", f"@{good}"], ""),
         (["debug", "dump-cap", f"@{bad}"], ""),
