@@ -25,11 +25,13 @@ class HungQueryTests(ReaderCase):
     def in_order(self, file):
         return permuted(self.servers, file.cap.storage_index)
 
+    @pytest.mark.threat("S4")
     def test_seven_hung_servers_of_ten_delay_nothing(self):
         file = self.store()
         self.hang(self.in_order(file)[:7], QUERY)
         assert self.read(file) == file.plaintext
 
+    @pytest.mark.threat("S4")
     def test_twelve_hung_servers_cost_ten_seconds(self):
         self.set_servers(20)
         file = encode_chk(stream("x", 5000), 3, 10, 1024)
@@ -204,6 +206,7 @@ class VanishingTests(ReaderCase):
             store.shares.clear()
         self.fail_to_read(file, NoSharesError)
 
+    @pytest.mark.threat("S11")
     def test_every_kind_of_fault_in_every_call_leaves_right_bytes(self):
         for kind in (Kind.ERROR, Kind.ERROR_AFTER, Kind.HANG, Kind.LATE, Kind.NOTHING):
             nth = 0
