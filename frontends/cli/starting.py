@@ -171,12 +171,13 @@ def _warn_root() -> None:
 
 def _open(wanted: Wanted, *, create: bool) -> NodeConfig:
     """Return the configuration of the node, which is made first if that is asked for."""
+    exists = creation.config_path(wanted.directory) is not None
+    if not exists and not create:
+        advice = f"truckee start {wanted.directory}"
+        why = "there is no truckee.cfg"
+        raise CommandError(f"no node in {wanted.directory}", why, advice, Exit.NOT_FOUND)
     try:
-        if creation.config_path(wanted.directory) is None:
-            if not create:
-                advice = f"truckee start {wanted.directory}"
-                why = "there is no truckee.cfg"
-                raise CommandError(f"no node in {wanted.directory}", why, advice, Exit.NOT_FOUND)
+        if not exists:
             plan = creation.plan(wanted.options)
             return creation.create(wanted.directory, plan, wanted.private, grid.make_stores)
         config = creation.load(wanted.directory)
@@ -186,15 +187,22 @@ def _open(wanted: Wanted, *, create: bool) -> NodeConfig:
         if private is not None and _absolute(private) != config.private:
             raise creation.GridOptionError("this node keeps its keys elsewhere")
     except (ConfigError, OSError) as error:
-        why = str(error.strerror) if isinstance(error, OSError) else str(error)
-        what = f"cannot {'start' if create else 'run'} the node in {wanted.directory}"
-        raise CommandError(what, why, _advice(error), code_for(error)) from None
+        what = "make" if not exists else "start" if create else "run"
+        what = f"cannot {what} the node in {wanted.directory}"
+        raise CommandError(what, _why(error), _advice(error, exists), code_for(error)) from None
     return config
 
 
-def _advice(error: Exception) -> str:
+def _why(error: Exception) -> str:
+    if not isinstance(error, OSError):
+        return str(error)
+    where = f": {error.filename}" if error.filename is not None else ""
+    return f"{error.strerror}{where}"
+
+
+def _advice(error: Exception, exists: bool) -> str:
     if isinstance(error, creation.GridOptionError):
-        return "the options it was made with, or none"
+        return "the options it was made with, or none" if exists else ""
     if "open to others" in str(error):
         return "chmod go-rwx on it"
     return ""

@@ -213,6 +213,21 @@ def test_a_node_whose_private_files_are_not_in_order_does_not_start(tmp_path, sp
     assert "cannot start the node" in err
 
 
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        (["--servers", "2", "--needed", "3"], "--needed and --total must be"),
+        (["--disk", "/absent/disk"], "the folder /absent/disk is not there"),
+        (["--disk", "/proc"], "No such file or directory: /proc/truckee-store"),
+    ],
+)
+def test_a_node_that_cannot_be_made_says_what_is_wrong(tmp_path, options, why):
+    _, out, err = command("create", tmp_path / "node", *options)
+    assert out == ""
+    assert f"cannot make the node in {tmp_path / 'node'}\n  {why}" in err
+    assert "try:" not in err
+
+
 def test_on_a_terminal_the_password_is_shown_once(tmp_path):
     node = tmp_path / "node"
     main, terminal = pty.openpty()
