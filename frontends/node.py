@@ -7,6 +7,7 @@ listeners first, commits in flight are waited for, then everything below is clos
 
 import os
 import resource
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -155,6 +156,7 @@ class Ftp:
             config.spool_max,
             uri_paths=config.uri_paths,
             rmdir_nonempty="unlink" if config.rmdir_nonempty else "refuse",
+            wall=time.time,
         )
         self.server = FTPServer(
             reactor,

@@ -48,14 +48,18 @@ class Vfs:
         size_ttl: float = 3.0,
         max_file_bytes: int = 2**40,
         random: Callable[[int], bytes] = os.urandom,
+        wall: Callable[[], float] | None = None,
     ) -> None:
         """Take doors, clock and options; ConfigError if the spool directory cannot be used.
+
+        `wall` gives the seconds since 1970 that files being written show; by default the clock's.
 
         `spool_max` None is 80 % of what is free there now. `max_file_bytes` bounds what one commit
         may store (sparse files are cheap to make and dear to store).
         """
         self.cpu = cpu
         self.clock = clock
+        self.wall = wall or clock.seconds
         self.uri_paths = uri_paths
         self.unlinks_trees = rmdir_nonempty == "unlink"
         self.spool = Spool(disk, Path(spool_dir), spool_max, random)

@@ -268,7 +268,7 @@ class VFSSession:
 
     def now(self) -> float:
         """Return the time."""
-        return self._vfs.clock.seconds()
+        return self._vfs.wall()
 
     def commit_pending(self, file: PendingFile) -> Deferred[None]:
         """Begin a commit."""

@@ -43,6 +43,7 @@ WALL_CLOCK = {  # dates of links, leases, listings, accounts and certificates; n
     "core/storage/server.py",
     "frontends/cli/account.py",
     "frontends/ftp/service.py",
+    "frontends/node.py",
     "frontends/process.py",
 }
 
