@@ -73,7 +73,10 @@ def plan(options: GridOptions) -> GridPlan:
 
 def _stores(options: GridOptions) -> tuple[Path, ...]:
     if options.disks:
-        return tuple(_disk_store(disk) for disk in options.disks)
+        found = tuple(_disk_store(disk) for disk in options.disks)
+        if len({store.resolve() for store in found}) < len(found):
+            raise GridOptionError("--disk names a folder twice")
+        return found
     count = 1 if options.servers is None else options.servers
     if not 1 <= count <= MOST_SERVERS:
         raise GridOptionError(f"--servers takes 1 to {MOST_SERVERS}")
@@ -102,6 +105,19 @@ def check_same(found: NodeConfig, options: GridOptions) -> None:
         given = getattr(options, name)
         if given is not None and given != getattr(found, name):
             raise GridOptionError(f"this node was made with --{name} {getattr(found, name)}")
+
+
+def check_new(directory: Path, options: GridOptions, private: Path | None) -> None:
+    """Refuse to make up a grid for a node that has lost its ``truckee.cfg``: ConfigError.
+
+    The account file is made after the configuration, so a creation that was cut short has none.
+    """
+    accounts = (directory / "private" if private is None else private) / "accounts"
+    if accounts.exists() and options.servers is None and not options.disks:
+        raise ConfigError(
+            f"there are accounts, but no {config.NAME}: put it back, "
+            "or give the grid options that it was made with"
+        )
 
 
 def config_text(grid: GridPlan, private: Path | None) -> str:

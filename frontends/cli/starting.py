@@ -179,6 +179,7 @@ def _open(wanted: Wanted, *, create: bool) -> NodeConfig:
     try:
         if not exists:
             plan = creation.plan(wanted.options)
+            creation.check_new(wanted.directory, wanted.options, wanted.private)
             return creation.create(wanted.directory, plan, wanted.private, grid.make_stores)
         config = creation.load(wanted.directory)
         creation.check_modes(config)

@@ -150,6 +150,28 @@ def test_the_same_options_are_accepted_again_and_others_are_not(tmp_path):
             creation.check_same(config, other)
 
 
+def test_one_folder_by_two_names_is_no_two_disks(tmp_path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "link").symlink_to("a")
+    for again in (tmp_path / "a", tmp_path / "link", tmp_path / "a" / ".." / "a"):
+        with pytest.raises(GridOptionError, match="twice"):
+            plan(GridOptions(disks=(tmp_path / "a", again)))
+
+
+@pytest.mark.parametrize("apart", [False, True])
+def test_a_node_that_lost_its_configuration_does_not_get_a_made_up_one(tmp_path, apart):
+    node = tmp_path / "node"
+    private = tmp_path / "keys" if apart else None
+    config = make(node, private)
+    (node / "truckee.cfg").unlink()
+    creation.check_new(node, GridOptions(), private)  # cut short before the accounts: goes on
+    (config.private / "accounts").write_text("")
+    with pytest.raises(ConfigError, match="put it back"):
+        creation.check_new(node, GridOptions(needed=1), private)
+    creation.check_new(node, GridOptions(servers=3), private)
+    creation.check_new(node, GridOptions(disks=(tmp_path,)), private)
+
+
 @pytest.mark.threat("O1")
 @pytest.mark.parametrize("what", [".", "private", "private/secret", "private/convergence"])
 @pytest.mark.threat("O1")
