@@ -195,10 +195,10 @@ def test_a_listing_by_a_hostile_pattern_costs_what_a_listing_costs(pattern) -> N
 
     def listing(argument: str) -> float:
         client.open_data()
-        began = time.perf_counter()
+        began = time.process_time()
         client.ask(f"NLST {argument}")
         client.pass_time(0.5, 0.1)
-        return time.perf_counter() - began
+        return time.process_time() - began
 
     usual = min(listing("a*") for _ in range(3))
     assert min(listing(pattern) for _ in range(3)) < usual + 300 * 0.010

@@ -139,9 +139,9 @@ def test_a_name_with_many_combining_marks_costs_no_time(grid: MemoryGrid, plant:
     marks = ("a" + "\u0301\u0323" * 1022).encode()[:4096]
     packed = b"".join(entry(b"%d" % i + marks[:4000]) for i in range(100))
     node = plant(packed)
-    start = time.perf_counter()
+    start = time.process_time()
     grid.run(node.list())
-    assert time.perf_counter() - start < 2
+    assert time.process_time() - start < 2
 
 
 @pytest.mark.threat("U4")
@@ -150,12 +150,12 @@ def test_a_hundred_thousand_entries_are_listed_edited_and_walked(
 ) -> None:
     packed = b"".join(entry(b"%06d" % i) for i in range(100_000))
     node = plant(packed)
-    start = time.perf_counter()
+    start = time.process_time()
     assert len(grid.run(node.list())) == 100_000
     grid.run(node.set_uri("new", LIT))
     stats = grid.run(traverse.start_deep_stats(node, grid.clock).when_done())
     assert stats["count-literal-files"] == 100_001
-    assert time.perf_counter() - start < 20
+    assert time.process_time() - start < 20
     assert raw(grid, client, node).startswith(packed)
 
 
