@@ -27,11 +27,12 @@ from tests.system.node import Node
 from truckee.core.errors import TruckeeError
 from truckee.core.formats.caps import DirectoryCap, parse_strict
 
-CONTENTS = b"Wq3Ferret"
-NAME = "Vx8Plover"
-PASSWORD = "Zz5-ochre-lynx-tundra-moth"
-WRONG = "Yy6-wrong-dove-saffron-elk"
-ARGUMENT = "Uu4Badger"  # given to commands that fail
+RUN = os.urandom(6).hex()  # so that nothing of another run is found
+CONTENTS = f"Wq3Ferret{RUN}".encode()
+NAME = f"Vx8Plover{RUN}"
+PASSWORD = f"Zz5-ochre-lynx-tundra-moth-{RUN}"
+WRONG = f"Yy6-wrong-dove-saffron-elk-{RUN}"
+ARGUMENT = f"Uu4Badger{RUN}"  # given to commands that fail
 
 
 def spellings(secret: bytes) -> set[bytes]:
