@@ -1,6 +1,8 @@
 """Rules for the product's own source, read as a tree: what must not be there at all."""
 
 import ast
+import subprocess
+import sys
 from functools import cache
 from pathlib import Path
 
@@ -174,3 +176,33 @@ def test_patterns_are_matched_whole():
             pattern = node.args[0].value
             text = pattern if isinstance(pattern, str) else pattern.decode("latin-1")
             assert not text.endswith("$") or text.endswith("\\$"), (name, text)
+
+
+OPTIMISED = """
+import sys
+assert False, "this must be stripped"
+from tests.hostile.parser_cases import PARSERS
+from tests.hostile.test_parsers_fuzz import Mutator
+import random
+for parser in PARSERS:
+    mutate = Mutator(parser.seeds, random.Random(parser.name))
+    for _ in range(200):
+        try:
+            parser.parse(mutate())
+        except parser.errors:
+            pass
+print("ok")
+"""
+
+
+@pytest.mark.threat("X6")
+def test_parsers_refuse_as_much_without_asserts():
+    done = subprocess.run(
+        [sys.executable, "-O", "-c", OPTIMISED],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.stdout == "ok\n", done.stderr
