@@ -169,12 +169,16 @@ class AccountFile:
             self._timer.stop()
         self._timer = None
 
-    async def refresh(self) -> None:
-        """Look at the file unless that was done within the last second; wait for a reload."""
+    async def refresh(self, *, at_once: bool = False) -> None:
+        """Look at the file unless that was done within the last second; wait for a reload.
+
+        `at_once` looks in any case: somebody knows that the file has changed.
+        """
         if self._reloading is not None:
             await self._wait(self._reloading)
-            return
-        if self._clock.seconds() - self._looked < LOGIN_INTERVAL:
+            if not at_once:
+                return
+        if not at_once and self._clock.seconds() - self._looked < LOGIN_INTERVAL:
             return
         self._looked = self._clock.seconds()
         if await self._disk.run(_stat, self._path) != self._signature:

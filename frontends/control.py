@@ -110,13 +110,15 @@ def _address(path: Path, folder: int) -> str:
     return f"/proc/self/fd/{folder}/{path.name}"
 
 
-def ask(folder: Path, question: Mapping[str, object]) -> Mapping[str, Any]:
-    """Ask the node that runs on this private folder; blocking.
+def ask(
+    folder: Path, question: Mapping[str, object], patience: float = _PATIENCE
+) -> Mapping[str, Any]:
+    """Ask the node that runs on this private folder; blocking, for `patience` seconds at most.
 
     Raises ServerGoneError when it cannot be reached, or with what it says went wrong.
     """
     try:
-        answer = _exchange(folder, json.dumps(question).encode("utf-8") + b"\n")
+        answer = _exchange(folder, json.dumps(question).encode("utf-8") + b"\n", patience)
     except OSError:
         raise ServerGoneError("the running node does not answer on its control socket") from None
     fields: Mapping[str, Any] = {}
@@ -128,11 +130,11 @@ def ask(folder: Path, question: Mapping[str, object]) -> Mapping[str, Any]:
     return fields
 
 
-def _exchange(folder: Path, question: bytes) -> bytes:
+def _exchange(folder: Path, question: bytes, patience: float = _PATIENCE) -> bytes:
     fd = os.open(folder, os.O_DIRECTORY | os.O_RDONLY | os.O_CLOEXEC)
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as s:
-            s.settimeout(_PATIENCE)
+            s.settimeout(patience)
             s.connect(_address(folder / NAME, fd))
             s.sendall(question)
             answer = b""

@@ -271,6 +271,7 @@ class Node:
             "status": self._status,
             "bans": self._bans,
             "unban": self._unban,
+            "accounts-changed": self._accounts_changed,
         }
         self._control = Control(config.private, reactor, handlers)
         for warning in config.warnings:
@@ -312,6 +313,11 @@ class Node:
     async def _unban(self, question: Mapping[str, Any]) -> Mapping[str, object]:
         if self._ftp is not None:
             self._ftp.throttle.clear(str(question["source"]))
+        return {"done": True}
+
+    async def _accounts_changed(self, _: Mapping[str, Any]) -> Mapping[str, object]:
+        if self._ftp is not None:
+            await self._ftp.accounts.refresh(at_once=True)
         return {"done": True}
 
     async def stop(self) -> None:

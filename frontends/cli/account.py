@@ -7,6 +7,7 @@ this process. Capabilities are taken from files or standard input and never show
 
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from truckee.auth.accounts import Account, AccountTable, check_name
 from truckee.auth.passwords import hash_password
 from truckee.core import files
 from truckee.core.config import NodeConfig
-from truckee.core.errors import AccountError, ConfigError
+from truckee.core.errors import AccountError, ConfigError, ServerGoneError
 from truckee.frontends import control, creation, first_account, process
 from truckee.frontends.cli import passwords
 from truckee.frontends.cli.main import Settings
@@ -29,6 +30,7 @@ from truckee.frontends.logs import escape
 
 REMOVED = "removed-accounts"
 _SMALL = 1 << 20
+_NOTICE = 5.0  # seconds for a running node to read the accounts
 
 Command = Callable[..., Any]
 
@@ -65,6 +67,8 @@ def _edit(
             code = Exit.CONFLICT
         what = f"cannot change the account {escape(name)}"
         raise CommandError(what, str(error), "truckee account list", code) from None
+    with suppress(ServerGoneError):  # a node that runs need not find out by itself
+        control.ask(config.private, {"do": "accounts-changed"}, _NOTICE)
 
 
 def _table(config: NodeConfig) -> AccountTable:

@@ -265,7 +265,8 @@ class _Run:
             return CommandError(what, str(error), "truckee account check")
         if isinstance(error, TruckeeError):
             return CommandError(what, str(error), f"see {log}", code_for(error))
-        return CommandError(what, f"{type(error).__name__}", f"see {log}")
+        why = getattr(error, "strerror", None) or type(error).__name__
+        return CommandError(what, why, f"see {log}")
 
     def _begin(self) -> None:
         self._starting = Deferred.fromCoroutine(self._start())

@@ -151,6 +151,31 @@ def test_between_two_looks_lies_a_second(place):
     assert place.names == {"alice", "bob"}
 
 
+def test_who_knows_of_a_change_need_not_wait_for_the_second(place):
+    place.load()
+    place.look()
+    place.write(ALICE)
+    place.run(place.file.refresh(at_once=True))
+    assert place.names == {"alice"}
+
+
+def test_a_change_that_is_told_of_during_a_reload_is_not_lost(place):
+    place.load()
+    place.clock.advance(1)
+    place.write(ALICE)
+    done: list = []
+    Deferred.fromCoroutine(place.file.refresh()).addBoth(done.append)
+    for _ in range(3):
+        Deferred.fromCoroutine(place.file.refresh(at_once=True)).addBoth(done.append)
+    place.clock.advance(0.5)
+    assert place.names == {"alice"}
+    place.write(BOB)
+    Deferred.fromCoroutine(place.file.refresh(at_once=True)).addBoth(done.append)
+    place.clock.pump([0.5] * 6)
+    assert done == [None] * 5
+    assert place.names == {"bob"}
+
+
 def test_the_timer_finds_a_change_without_any_login(place):
     place.load()
     place.file.start()
