@@ -25,7 +25,7 @@ reactor.callLater(3600, fired.append, "an hour early")
 reactor.callLater(0.6, reactor.stop)
 began = time.monotonic()
 reactor.run()
-assert time.monotonic() - began < 5
+assert time.monotonic() - began < 30
 assert abs(reactor.seconds() - time.monotonic()) < 1
 print(fired)
 """

@@ -127,7 +127,7 @@ def test_a_node_with_few_descriptors_bears_a_flood(tmp_path) -> None:
         with contextlib.closing(node.ftp()) as ftp:
             ftp.storbinary("STOR good", io.BytesIO(b"x" * 100_000))
             assert ftp.size("good") == 100_000
-        assert time.monotonic() - began < 3
+        assert time.monotonic() - began < 20  # 0.3 s where nothing else runs
         assert len(os.listdir(f"/proc/{node.process.pid}/fd")) < 256
         held.close()
         for _ in range(3):

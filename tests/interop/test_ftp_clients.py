@@ -175,7 +175,7 @@ def test_wrong_password(node: Node) -> None:
     began = time.monotonic()
     with pytest.raises(ftplib.error_perm, match="530"):
         c.login(node.user, "wrong")
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 20
     c.close()
 
 

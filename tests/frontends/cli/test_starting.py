@@ -67,7 +67,7 @@ def test_from_nothing_a_node_starts_stops_and_starts_again(tmp_path):
             assert ftp.nlst() == []
         began = time.monotonic()
         assert first.stop() == 0
-        assert time.monotonic() - began < 10
+        assert time.monotonic() - began < 40
         assert first.rest == ""
 
     with Running("start", node, "--servers", "3", "--ftp", LOCAL, "--json") as second:

@@ -45,9 +45,9 @@ def test_a_pattern_full_of_stars_costs_no_more_than_another(pattern) -> None:
     name = "a" * 254 + "b"
     compiled = Pattern(pattern)
     compiled.matches(name)
-    began = time.perf_counter()
+    began = time.thread_time()
     compiled.matches(name)
-    assert time.perf_counter() - began < 0.010
+    assert time.thread_time() - began < 0.010
 
 
 def test_only_special_characters_make_a_pattern() -> None:
