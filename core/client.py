@@ -42,6 +42,11 @@ _ENTRY_SIZE = 300  # bytes, about
 _ACCOUNT = b"truckee account convergence v1"
 
 
+def account_convergence(secret: bytes, name: str) -> bytes:
+    """Return the convergence secret of an account, made from the node's."""
+    return hmac.digest(secret, _ACCOUNT + name.encode("utf-8"), "sha256")
+
+
 class _ShareEngines:
     """The engines that read and write shares."""
 
@@ -98,7 +103,7 @@ class Client:
 
     def for_account(self, name: str) -> "Client":
         """Return the same client with the convergence secret of that account."""
-        secret = hmac.digest(self._convergence, _ACCOUNT + name.encode("utf-8"), "sha256")
+        secret = account_convergence(self._convergence, name)
         return Client(
             self._uploader,
             self._readers,

@@ -6,6 +6,7 @@ Knows the formats; touches the files it is given, and stores nothing.
 import os
 import stat
 import sys
+import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
 from truckee.core import files
+from truckee.core.client import account_convergence
 from truckee.core.cpu import InlineCpu
 from truckee.core.crypto import hashes, rsa
 from truckee.core.errors import ConfigError, FormatError, TruckeeError
@@ -22,6 +24,7 @@ from truckee.core.formats import base32, caps, container, immutable_share, mdmf,
 from truckee.core.interfaces import Encoding
 from truckee.core.upload.sources import FileSource
 from truckee.core.upload.upload import Uploader
+from truckee.frontends import creation
 from truckee.frontends.cli.main import Settings
 from truckee.frontends.cli.output import CommandError, Exit, say
 
@@ -39,6 +42,7 @@ def debug() -> None:
 @click.option("--total", type=int, default=10, show_default=True, help="N.")
 @click.option("--segment-size", type=int, default=1048576, show_default=True, help="Bytes at most.")
 @click.option("--convergence", metavar="BASE32|@FILE", help="Secret mixed into the key.")
+@click.option("--account", metavar="NAME", help="As an account of the node would store it.")
 @click.option("--private-key", type=click.Path(path_type=Path), metavar="PEM", help="An RSA key.")
 @click.option("--format", "layout", type=click.Choice(["sdmf", "mdmf"]), help="With --private-key.")
 @click.pass_obj
@@ -49,6 +53,7 @@ def cap_(
     total: int,
     segment_size: int,
     convergence: str | None,
+    account: str | None,
     private_key: Path | None,
     layout: str | None,
 ) -> int:
@@ -65,7 +70,10 @@ def cap_(
         encoding = Encoding(needed, needed, total, segment_size)
     except ValueError as error:
         raise click.UsageError(str(error)) from None
-    say(_immutable_cap(file, encoding, _convergence(settings, convergence)))
+    secret = _convergence(settings, convergence)
+    if account is not None:
+        secret = account_convergence(secret, unicodedata.normalize("NFC", account))
+    say(_immutable_cap(file, encoding, secret))
     return Exit.OK
 
 
@@ -95,10 +103,10 @@ def _convergence(settings: Settings, given: str | None) -> bytes:
     elif given is not None:
         text = _read(Path(given[1:])).decode("ascii", "replace")
     else:
-        path = settings.directory / "private" / "convergence"
-        if not path.exists():
+        if creation.config_path(settings.directory) is None:
             advice = "--convergence @FILE, or -d DIR in front"
             raise CommandError("no convergence secret", "there is no node", advice, Exit.USAGE)
+        path = creation.load(settings.directory).private / "convergence"
         text = _read(path).decode("ascii", "replace")
     try:
         return base32.a2b(text.strip())

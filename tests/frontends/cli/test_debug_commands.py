@@ -7,6 +7,8 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from tests.fakes.account_lines import GOOD_ROOTS
+from tests.fakes.node_folder import make_node
+from truckee.core.client import account_convergence
 from truckee.core.formats import base32, caps
 from truckee.frontends.cli.main import run
 from truckee.frontends.cli.output import Exit
@@ -44,6 +46,21 @@ def test_the_read_cap_of_a_file_is_computed_without_a_node(say, tmp_path):
     (tmp_path / "f").write_bytes(b"abc")
     _, lit, _ = say("debug", "cap", str(tmp_path / "f"), "--convergence", "")
     assert lit == "URI:LIT:mfrgg\n"
+
+
+def test_the_read_cap_is_the_one_that_an_account_of_the_node_gets(say, tmp_path):
+    node = make_node(tmp_path / "node")
+    (node / "private").rename(tmp_path / "stick")
+    with (node / "truckee.cfg").open("a") as config:
+        config.write(f"[node]\nprivate_dir = {tmp_path / 'stick'}\n")
+    (tmp_path / "f").write_bytes(b"x" * 3000)
+    secret = base32.a2b((tmp_path / "stick" / "convergence").read_text().strip())
+    command = ["debug", "cap", str(tmp_path / "f")]
+    _, plain, _ = say("-d", str(node), *command)
+    assert plain == say(*command, "--convergence", base32.b2a(secret))[1]
+    _, of_zoe, _ = say("-d", str(node), *command, "--account", "zoe\u0308")
+    convergence = base32.b2a(account_convergence(secret, "zoë"))
+    assert of_zoe == say(*command, "--convergence", convergence)[1] != plain
 
 
 IMMUTABLE = json.loads((VECTORS / "immutable.json").read_text())
