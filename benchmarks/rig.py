@@ -10,8 +10,8 @@ from truckee.core.download.cache import ReaderCache
 from truckee.core.grid import make_stores
 from truckee.core.interfaces import Encoding
 from truckee.core.mutable.file import MutableFile
-from truckee.frontends.creation import GridOptions, create, plan
-from truckee.frontends.node import Storage
+from truckee.frontends.node.creation import GridOptions, create, plan
+from truckee.frontends.node.service import Storage
 
 
 class Rig:

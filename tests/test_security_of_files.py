@@ -10,9 +10,9 @@ from tests.fakes.node_folder import make_node
 from truckee.auth import account_edits
 from truckee.core import files, grid
 from truckee.core.errors import AccountError, ConfigError
-from truckee.frontends import creation, logs
 from truckee.frontends.cli.main import run
-from truckee.frontends.process import RunningFile
+from truckee.frontends.node import creation, logs
+from truckee.frontends.node.process import RunningFile
 
 
 def mode(path):

@@ -22,11 +22,11 @@ from truckee.auth.passwords import hash_password
 from truckee.core import files
 from truckee.core.config import NodeConfig
 from truckee.core.errors import AccountError, ConfigError, ServerGoneError
-from truckee.frontends import control, creation, first_account, process
 from truckee.frontends.cli import passwords
 from truckee.frontends.cli.main import Settings
 from truckee.frontends.cli.output import CommandError, Exit, code_for, say, say_object, warn
-from truckee.frontends.logs import escape
+from truckee.frontends.node import control, creation, first_account, process
+from truckee.frontends.node.logs import escape
 
 REMOVED = "removed-accounts"
 _SMALL = 1 << 20
@@ -237,7 +237,7 @@ def _new_directory(settings: Settings, config: NodeConfig) -> str:
 
 def _create_here(config: NodeConfig, reactor: Any) -> str:  # noqa: ANN401
     """Make a directory with the stores opened in this process."""
-    from truckee.frontends.node import Storage  # noqa: PLC0415 - most account commands need no grid
+    from truckee.frontends.node.service import Storage  # noqa: PLC0415 - most account commands need no grid
 
     storage = Storage(config, reactor)
     results: list[str | Failure] = []

@@ -24,9 +24,9 @@ from truckee.core.formats import base32, caps, container, immutable_share, mdmf,
 from truckee.core.interfaces import Encoding
 from truckee.core.upload.sources import FileSource
 from truckee.core.upload.upload import Uploader
-from truckee.frontends import creation
 from truckee.frontends.cli.main import Settings
 from truckee.frontends.cli.output import CommandError, Exit, say
+from truckee.frontends.node import creation
 
 _SMALL = 1 << 20
 

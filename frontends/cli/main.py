@@ -138,7 +138,7 @@ def _crashed(error: Exception, debug: bool) -> int:
     """Tell of a fault of our own; the traceback goes to a file, without secrets."""
     from truckee.core import files  # noqa: PLC0415
     from truckee.frontends.cli.output import CommandError, fail  # noqa: PLC0415
-    from truckee.frontends.logs import redact  # noqa: PLC0415
+    from truckee.frontends.node.logs import redact  # noqa: PLC0415
 
     if debug:
         traceback.print_exception(error)

@@ -11,9 +11,9 @@ from collections.abc import Mapping
 from enum import IntEnum
 
 from truckee.core import errors as e
-from truckee.frontends.creation import GridOptionError
-from truckee.frontends.logs import escape, redact
-from truckee.frontends.process import AlreadyRunningError
+from truckee.frontends.node.creation import GridOptionError
+from truckee.frontends.node.logs import escape, redact
+from truckee.frontends.node.process import AlreadyRunningError
 
 
 class Exit(IntEnum):

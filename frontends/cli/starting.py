@@ -1,7 +1,7 @@
 """``truckee start``, ``run`` and ``create``: a node from nothing, or the one that is there.
 
-Knows options and what is printed; the node itself is `truckee.frontends.node`. Touches the process:
-signals end the node in order, and what does not end in time is cut off.
+Knows options and what is printed; the node itself is `truckee.frontends.node`. Touches the
+process: signals end the node in order, and what does not end in time is cut off.
 """
 
 import json
@@ -25,13 +25,13 @@ from twisted.python.failure import Failure
 from truckee.core import grid
 from truckee.core.config import NodeConfig
 from truckee.core.errors import AccountError, ConfigError, TruckeeError
-from truckee.frontends import creation, endpoints, first_account, logs, process
 from truckee.frontends.cli import passwords
 from truckee.frontends.cli.main import Settings, default_directory
 from truckee.frontends.cli.output import CommandError, Exit, code_for, say, say_object, warn
-from truckee.frontends.creation import GridOptions
-from truckee.frontends.first_account import FIRST_PASSWORD, FirstAccount
-from truckee.frontends.node import Node
+from truckee.frontends.node import creation, endpoints, first_account, logs, process
+from truckee.frontends.node.creation import GridOptions
+from truckee.frontends.node.first_account import FIRST_PASSWORD, FirstAccount
+from truckee.frontends.node.service import Node
 
 _LONGEST_STOP = 38.0
 _log = Logger()

@@ -4,8 +4,8 @@ from pathlib import Path
 
 from tests.fakes.account_lines import BCRYPT, OTHER, WRITE
 from truckee.core import files, grid
-from truckee.frontends import creation
-from truckee.frontends.creation import GridOptions
+from truckee.frontends.node import creation
+from truckee.frontends.node.creation import GridOptions
 
 ACCOUNTS = f"#truckee-accounts: 2\nann {BCRYPT} {WRITE}\nbob {BCRYPT} {OTHER} ro\n"
 

@@ -36,8 +36,8 @@ from truckee.core.formats import (
 from truckee.core.formats.immutable_share import Layout
 from truckee.core.formats.segments import Segments
 from truckee.core.formats.ueb import Ueb
-from truckee.frontends import endpoints, logs
 from truckee.frontends.ftp import addresses, codec, globbing
+from truckee.frontends.node import endpoints, logs
 from truckee.frontends.vfs import paths
 
 VECTORS = Path(__file__).parents[1] / "vectors"

@@ -6,7 +6,7 @@ import pytest
 
 from truckee.core import config, grid, ini
 from truckee.core.errors import ConfigError
-from truckee.frontends import endpoints
+from truckee.frontends.node import endpoints
 
 
 @pytest.mark.parametrize(

@@ -13,9 +13,9 @@ from twisted.logger import LogLevel
 from tests.fakes.fake_vfs import FakeSession
 from tests.fakes.ftp_wire import Client, Server
 from tests.system.node import Node
-from truckee.frontends import node as node_module
 from truckee.frontends.ftp.settings import FTPSettings
-from truckee.frontends.logs import RedactingObserver
+from truckee.frontends.node import service as node_module
+from truckee.frontends.node.logs import RedactingObserver
 
 
 class Crowd:

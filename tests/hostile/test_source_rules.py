@@ -32,9 +32,9 @@ TEXT_TO_INT = {  # each behind a pattern of ASCII digits
     "core/formats/numbers.py",
     "core/storage/files.py",  # the kernel's release
     "core/storage/folder.py",
-    "frontends/endpoints.py",
+    "frontends/node/endpoints.py",
     "frontends/ftp/codec.py",
-    "frontends/process.py",  # our own mark
+    "frontends/node/process.py",  # our own mark
 }
 WALL_CLOCK = {  # dates of links, leases, listings, accounts and certificates; no delay hangs on it
     "auth/account_file.py",
@@ -45,8 +45,8 @@ WALL_CLOCK = {  # dates of links, leases, listings, accounts and certificates; n
     "core/storage/server.py",
     "frontends/cli/account.py",
     "frontends/ftp/service.py",
-    "frontends/node.py",
-    "frontends/process.py",
+    "frontends/node/service.py",
+    "frontends/node/process.py",
 }
 
 
@@ -132,7 +132,7 @@ NUMBERS_TO_INT = {  # from floats and addresses
     "core/directory.py",
     "core/download/reader.py",
     "core/formats/immutable_share.py",
-    "frontends/logs.py",
+    "frontends/node/logs.py",
     "frontends/vfs/attributes.py",
     "frontends/vfs/pending.py",
     "frontends/vfs/spool.py",

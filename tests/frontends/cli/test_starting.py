@@ -172,7 +172,9 @@ def test_the_usual_port_taken_means_the_next_and_a_loud_word(tmp_path):
     ],
 )
 def test_what_cannot_be_started_has_its_exit_code(tmp_path, capsys, monkeypatch, words, code):
-    monkeypatch.setattr("truckee.frontends.process.harden", lambda: None)  # this is our process
+    monkeypatch.setattr(
+        "truckee.frontends.node.process.harden", lambda: None
+    )  # this is our process
     first, *options = words
     found = run([first, str(tmp_path / "node"), *options])
     out, err = capsys.readouterr()
@@ -197,7 +199,7 @@ SPOILT_INSIDE = {
 
 @pytest.mark.parametrize("spoil", SPOILT.values(), ids=SPOILT)
 def test_a_node_that_is_not_in_order_is_not_opened(tmp_path, capsys, monkeypatch, spoil):
-    monkeypatch.setattr("truckee.frontends.process.harden", lambda: None)
+    monkeypatch.setattr("truckee.frontends.node.process.harden", lambda: None)
     node = make_node(tmp_path / "node")
     spoil(node)
     assert run(["run", str(node)]) == 1

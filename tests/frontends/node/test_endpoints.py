@@ -1,7 +1,7 @@
 import pytest
 
 from truckee.core.errors import ConfigError
-from truckee.frontends import endpoints
+from truckee.frontends.node import endpoints
 
 GOOD = {
     "8021": "tcp:8021:interface=127.0.0.1",

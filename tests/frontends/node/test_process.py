@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from truckee.frontends.process import (
+from truckee.frontends.node.process import (
     AlreadyRunningError,
     RunningFile,
     notify_ready,
@@ -18,7 +18,7 @@ from truckee.frontends.process import (
 
 HARDENED = """
 import ctypes, os, resource, sys
-from truckee.frontends.process import harden
+from truckee.frontends.node.process import harden
 harden()
 print(resource.getrlimit(resource.RLIMIT_CORE), ctypes.CDLL(None).prctl(3, 0, 0, 0, 0))
 print(oct(os.umask(0)), sys.getswitchinterval())
@@ -37,7 +37,7 @@ def test_a_hardened_process_leaves_no_core_and_makes_private_files():
 @pytest.mark.threat("L5")
 @pytest.mark.threat("L5")
 def test_a_crash_leaves_no_core_file(tmp_path):
-    code = "from truckee.frontends.process import harden\nharden()\nimport os\nos.abort()"
+    code = "from truckee.frontends.node.process import harden\nharden()\nimport os\nos.abort()"
     limits = resource.getrlimit(resource.RLIMIT_CORE)
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, check=False
@@ -48,7 +48,7 @@ def test_a_crash_leaves_no_core_file(tmp_path):
 
 
 def test_closed_standard_descriptors_are_filled():
-    code = "from truckee.frontends.process import harden\nharden()\nimport os\nos.fstat(0)"
+    code = "from truckee.frontends.node.process import harden\nharden()\nimport os\nos.fstat(0)"
     done = subprocess.run(["sh", "-c", f'exec "{sys.executable}" -c "{code}" <&-'], check=False)
     assert done.returncode == 0
 
@@ -99,7 +99,7 @@ def test_systemd_is_told_when_it_asked(tmp_path, monkeypatch):
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="needs systemd-analyze")
 @pytest.mark.threat("X3")
 def test_the_unit_of_the_handbook_is_one_that_systemd_takes(tmp_path):
-    text = (Path(__file__).parents[2] / "docs" / "running.rst").read_text()
+    text = (Path(__file__).parents[3] / "docs" / "running.rst").read_text()
     block = text[text.index("    [Unit]") : text.index("WantedBy=multi-user.target")]
     unit = textwrap.dedent(block).replace("/opt/truckee/bin/truckee", sys.executable)
     (tmp_path / "truckee.service").write_text(unit + "WantedBy=multi-user.target\n")

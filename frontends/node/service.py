@@ -35,12 +35,12 @@ from truckee.core.interfaces import Encoding
 from truckee.core.mutable.context import MutableContext
 from truckee.core.mutable.keys import KeyPool
 from truckee.core.upload.upload import Uploader
-from truckee.frontends import endpoints
-from truckee.frontends.control import Control
-from truckee.frontends.creation import read_secret
 from truckee.frontends.ftp.service import FTPServer
 from truckee.frontends.ftp.settings import FTPSettings
 from truckee.frontends.ftp.shell import handler_factory
+from truckee.frontends.node import endpoints
+from truckee.frontends.node.control import Control
+from truckee.frontends.node.creation import read_secret
 from truckee.frontends.vfs.process import Vfs
 
 DISK_THREADS = 4

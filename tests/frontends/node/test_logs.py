@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 from twisted.logger import Logger, LogPublisher
 
 from tests.fakes.account_lines import BAD_ROOTS, BCRYPT, GOOD_ROOTS
-from truckee.frontends.logs import RedactingObserver, escape, redact
+from truckee.frontends.node.logs import RedactingObserver, escape, redact
 
 SECRETS = [
     *GOOD_ROOTS.values(),

@@ -7,8 +7,8 @@ import pytest
 from truckee.core import grid
 from truckee.core.errors import ConfigError
 from truckee.core.formats import base32
-from truckee.frontends import creation
-from truckee.frontends.creation import GridOptionError, GridOptions, plan
+from truckee.frontends.node import creation
+from truckee.frontends.node.creation import GridOptionError, GridOptions, plan
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,8 @@ from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
 
 from truckee.core.errors import NoServersError, ServerGoneError
-from truckee.frontends import control
-from truckee.frontends.control import Control
+from truckee.frontends.node import control
+from truckee.frontends.node.control import Control
 
 
 class ControlTests(TestCase):
