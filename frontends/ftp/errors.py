@@ -11,6 +11,7 @@ from twisted.internet.defer import CancelledError
 from twisted.logger import Logger
 
 from truckee.core import errors as e
+from truckee.frontends.vfs.paths import printable
 
 _log = Logger()
 
@@ -75,6 +76,9 @@ REPLIES: dict[type[e.TruckeeError], tuple[int, str]] = {
     e.ShuttingDownError: (421, "the node is shutting down"),
 }
 
+# The reply says what a client can do about it; the numbers behind it are the operator's.
+_TOLD_TO_THE_LOG = (e.DownloadError, e.UploadError, e.StorageError, e.FormatError)
+
 
 class _Incidents:
     """Numbers for unexpected errors, so that a user's report finds its place in the log."""
@@ -107,6 +111,11 @@ def reply_for(
             code, text = REPLIES[kind]
             if started and isinstance(error, e.DownloadError) and code == 450:
                 code = 451
+            if isinstance(error, _TOLD_TO_THE_LOG):
+                reason = printable(str(error)[:500])
+                _log.info(
+                    "ftp {code}: {kind}: {reason}", code=code, kind=kind.__name__, reason=reason
+                )
             return code, text
     incident = number()
     _log.failure("internal error {incident}", incident=incident)

@@ -2,6 +2,7 @@
 
 import pytest
 from twisted.internet.defer import CancelledError
+from twisted.logger import formatEvent, globalLogPublisher
 
 from truckee.core import errors
 from truckee.frontends.ftp.errors import REPLIES, reply_for
@@ -54,3 +55,16 @@ def test_a_bug_is_a_number_and_stays_in_the_log() -> None:
         raise ValueError("URI:CHK:secret")
     except ValueError as error:
         assert reply_for(error, number=lambda: 7) == (451, "internal error, id 7")
+
+
+def test_the_log_has_the_numbers_behind_a_failure() -> None:
+    events: list[dict[str, object]] = []
+    globalLogPublisher.addObserver(events.append)
+    try:
+        reply_for(errors.UploadUnhappinessError("shares could be placed on only 2 server(s)"))
+        reply_for(errors.NoSuchChildError("quiet"))
+    finally:
+        globalLogPublisher.removeObserver(events.append)
+    (event,) = [x for x in events if x.get("log_namespace") == "truckee.frontends.ftp.errors"]
+    assert "451" in formatEvent(event)
+    assert "only 2 server(s)" in formatEvent(event)
