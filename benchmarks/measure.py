@@ -101,9 +101,11 @@ def cpu_of(pid: int) -> float:
 
 
 def random_file(path: Path, size: int) -> Path:
-    """Write `size` random bytes and leave them in the page cache."""
+    """Write `size` random bytes to the disk, and leave them in the page cache too."""
     with path.open("wb") as f:
         left = size
         while left > 0:
             left -= f.write(os.urandom(min(left, 1 << 22)))
+        f.flush()
+        os.fsync(f.fileno())  # or its way to the disk would be measured, too
     return path

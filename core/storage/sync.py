@@ -34,6 +34,9 @@ J = TypeVar("J")
 FEW = 2
 """Up to so many works are synced file by file: that does not wait for other people's bytes."""
 
+FEW_WRITTEN = 32
+"""The same for works whose bytes were written long before."""
+
 _MOST_JOBS = 64
 _MOST_WORKS = 512
 _WIDTH = 2  # batches of one kind in flight
@@ -51,6 +54,11 @@ class Work(Protocol):
     @property
     def root(self) -> str:
         """A folder on the filesystem in question."""
+        ...
+
+    @property
+    def is_written(self) -> bool:
+        """Whether its bytes were written before, and most of them are on the medium already."""
         ...
 
     def prepare(self, turn: Turn, sync: Callable[[int], None]) -> bool:
@@ -179,7 +187,10 @@ class _Group:
         self._files = files
         self._works = works
         self._fsync = fsync
-        self._each = fsync and (len(works) <= FEW or not files.can_syncfs)
+        # large shares are nearly durable already; other people's bytes need not be waited for
+        few = len(works) <= FEW or all(work.is_written for work in works[: FEW_WRITTEN + 1])
+        few = few and len(works) <= FEW_WRITTEN
+        self._each = fsync and (few or not files.can_syncfs)
         self._all = fsync and not self._each
         self._root: int | None = None
         self._turn: Turn = set()

@@ -38,6 +38,11 @@ class FolderWork:
         """The store's folder."""
         return self._folder.root
 
+    @property
+    def is_written(self) -> bool:
+        """False: nothing was written before the group began."""
+        return False
+
     def confirm(self) -> None:
         """Nothing was written before the group began."""
 
@@ -76,6 +81,11 @@ class NewShare(FolderWork):
             _write_file(self._folder, self._temporary, self._contents, sync)
             self._contents = None
         return True
+
+    @property
+    def is_written(self) -> bool:
+        """Whether it is a large share, written as it came."""
+        return self._handle is not None
 
     def confirm(self) -> None:
         """Learn of errors since the first byte was written; quick after a sync of everything."""

@@ -13,6 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
+from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from truckee.core.cpu import Cpu
@@ -160,8 +161,18 @@ class SpoolFile:
         self._closed = False
 
     async def store(self, pieces: Sequence[Piece], prefix: PrefixDigest | None) -> None:
-        """Write the pieces in order and show them to `prefix`; SpoolFullError when it fails."""
-        await self._run(self._store_now, pieces, prefix)
+        """Write the pieces in order and show them to `prefix`; SpoolFullError when it fails.
+
+        Hashing takes as long as writing, so each has a job of its own.
+        """
+        hashing: Deferred[None] | None = None
+        if prefix is not None:
+            hashing = Deferred.fromCoroutine(self._run(_feed, prefix, pieces))
+        try:
+            await self._run(self._store_now, pieces)
+        finally:
+            if hashing is not None:
+                await hashing
 
     async def load(self, start: int, end: int, held: Sequence[Range]) -> bytes:
         """Return the range; what is not in `held` is zeros."""
@@ -201,7 +212,7 @@ class SpoolFile:
 
     # below: in a worker thread
 
-    def _store_now(self, pieces: Sequence[Piece], prefix: PrefixDigest | None) -> None:
+    def _store_now(self, pieces: Sequence[Piece]) -> None:
         if self._fd < 0:
             self._fd = _open_nameless(self._spool.directory, self._spool.random)
         for offset, data in _runs(pieces):
@@ -213,8 +224,6 @@ class SpoolFile:
             while sealed:
                 n = os.pwrite(self._fd, sealed, at)
                 sealed, at = sealed[n:], at + n
-            if prefix is not None:
-                prefix.feed(offset, data)
 
     def _load_now(self, start: int, end: int, held: Sequence[Range]) -> bytes:
         if len(held) == 1 and held[0] == (start, end):
@@ -256,6 +265,12 @@ def _open_nameless(directory: Path, random: Callable[[int], bytes]) -> int:
     fd = os.open(path, flags | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
     os.unlink(path)
     return fd
+
+
+def _feed(prefix: PrefixDigest, pieces: Sequence[Piece]) -> None:
+    for offset, data in pieces:
+        if data is not None:
+            prefix.feed(offset, data)
 
 
 def _runs(pieces: Sequence[Piece]) -> list[Piece]:

@@ -12,6 +12,8 @@ import pytest
 
 from tests.system.node import Node
 
+MOST_FILES = 10  # of one worker; all are read back after each kill
+
 
 def contents(name: str, version: int) -> bytes:
     """Return bytes that only this version of this name can have."""
@@ -49,7 +51,10 @@ class Worker(threading.Thread):
 
     def step(self, ftp: ftplib.FTP) -> None:
         alive = [path for path, version in self.certain.items() if version is not None]
-        kind = self.chance.choice(["new", "new", "over", "rename", "delete"])
+        kinds = ["new", "new", "over", "rename", "delete"]
+        if len(alive) > MOST_FILES:
+            kinds = ["delete", "over", "rename"]
+        kind = self.chance.choice(kinds)
         if kind == "new" or not alive:
             path = f"shared/w{self.number} é {self.counter}"
             self.write(ftp, path)

@@ -125,6 +125,8 @@ class Recorded:
         self.steps.append(("prepare", self.name))
         return self.more
 
+    is_written = False
+
     def confirm(self):
         self.steps.append(("confirm", self.name))
 
@@ -160,6 +162,17 @@ class GroupTests(SynchronousTestCase):
             (step, n) for step in ("prepare", "confirm", "publish") for n in names
         ]
         assert [d.called for d in done] == [True, False] + [True] * 7
+
+    def test_large_shares_are_synced_one_by_one(self):
+        class Written(Recorded):
+            is_written = True
+
+        for n in range(12):
+            self.filesystem.commit(Written(n, self.steps))
+        while self.cpu.jobs:
+            self.cpu.step()
+        assert "syncfs" not in self.files.calls
+        assert [n for step, n in self.steps if step == "confirm"] == list(range(12))
 
     def test_a_failed_sync_fails_all_that_waited_for_it(self):
         done = self.works(9)
