@@ -27,7 +27,7 @@ class BufferSource:
         self._size = buffer.size
         self._fetched = 0  # where the next read of the buffer begins
         self._left = memoryview(b"")  # read, not yet taken
-        self._ahead: Deferred[bytes] | None = None
+        self._ahead: Deferred[bytes | bytearray] | None = None
 
     async def get_size(self) -> int:
         """Return the number of bytes."""
@@ -54,7 +54,7 @@ class BufferSource:
             length -= len(piece)
         return pieces
 
-    def _next_piece(self, length: int) -> Deferred[bytes] | None:
+    def _next_piece(self, length: int) -> Deferred[bytes | bytearray] | None:
         start = self._fetched
         if start >= self._size:
             return None

@@ -8,6 +8,7 @@ memory alone, so nothing of it outlives the process. Errors are SpoolFullError a
 
 import errno
 import os
+import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -17,7 +18,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from truckee.core.cpu import Cpu
-from truckee.core.crypto.aes import CtrStream, ctr
+from truckee.core.crypto.aes import CtrStream
 from truckee.core.crypto.hashes import TaggedHasher
 from truckee.core.errors import ConfigError, SpoolFullError
 from truckee.core.files import make_private_directory
@@ -30,6 +31,8 @@ T = TypeVar("T")
 _log = Logger()
 
 _PREFIX = ".spool-"
+_SCRATCH = 256 * 1024  # bytes encrypted or decrypted at a time
+_rooms = threading.local()
 _SHARE_OF_FREE = 0.8
 _SHARE_OF_ACCOUNT = 0.75  # so that the last quarter is there for the others
 CROWDED = 64 * 1024 * 1024
@@ -174,7 +177,7 @@ class SpoolFile:
             if hashing is not None:
                 await hashing
 
-    async def load(self, start: int, end: int, held: Sequence[Range]) -> bytes:
+    async def load(self, start: int, end: int, held: Sequence[Range]) -> bytearray:
         """Return the range; what is not in `held` is zeros."""
         return await self._run(self._load_now, start, end, held)
 
@@ -219,34 +222,40 @@ class SpoolFile:
             if data is None:
                 os.ftruncate(self._fd, offset)
                 continue
-            sealed = memoryview(CtrStream(self._key, offset).update(data))
-            at = offset
-            while sealed:
-                n = os.pwrite(self._fd, sealed, at)
-                sealed, at = sealed[n:], at + n
+            stream, plain, at = CtrStream(self._key, offset), memoryview(data), offset
+            for begin in range(0, len(plain), _SCRATCH):
+                piece = plain[begin : begin + _SCRATCH]
+                sealed = _scratch()[: stream.update_into(piece, _scratch())]
+                while sealed:
+                    n = os.pwrite(self._fd, sealed, at)
+                    sealed, at = sealed[n:], at + n
 
-    def _load_now(self, start: int, end: int, held: Sequence[Range]) -> bytes:
-        if len(held) == 1 and held[0] == (start, end):
-            return self._read_open(start, end)
+    def _load_now(self, start: int, end: int, held: Sequence[Range]) -> bytearray:
         whole = bytearray(end - start)
+        view = memoryview(whole)
         for low, high in held:
-            whole[low - start : high - start] = self._read_open(low, high)
-        return bytes(whole)
+            self._read_open(low, view[low - start : high - start])
+        return whole
 
     def _hash_now(self, digest: PrefixDigest, start: int, end: int, held: Sequence[Range]) -> None:
         digest.feed(start, self._load_now(start, end, held))
 
-    def _read_open(self, start: int, end: int) -> bytes:
-        sealed = os.pread(self._fd, end - start, start)
-        if len(sealed) < end - start:
-            rest = bytearray(sealed)
-            while len(rest) < end - start:
-                more = os.pread(self._fd, end - start - len(rest), start + len(rest))
-                if not more:
-                    raise OSError(errno.EIO, "the spool file is shorter than it was")
-                rest += more
-            sealed = bytes(rest)
-        return ctr(self._key, sealed, start)
+    def _read_open(self, start: int, target: memoryview) -> None:
+        stream, scratch = CtrStream(self._key, start), _scratch()
+        while target:
+            size = os.preadv(self._fd, [scratch[: len(target)]], start)
+            if not size:
+                raise OSError(errno.EIO, "the spool file is shorter than it was")
+            stream.update_into(scratch[:size], target)
+            target, start = target[size:], start + size
+
+
+def _scratch() -> memoryview:
+    """Return this thread's own room for ciphertext; new memory each time costs more than AES."""
+    found: memoryview | None = getattr(_rooms, "scratch", None)
+    if found is None:
+        found = _rooms.scratch = memoryview(bytearray(_SCRATCH))
+    return found
 
 
 async def _close_behind(disk: Cpu, fd: int) -> None:

@@ -320,7 +320,7 @@ class WriteBuffer:
         await self.fetch_base(start, end)
         await self.flush()
         end = min(end, self.size)
-        return await self._load(start, end) if start < end else b""
+        return bytes(await self._load(start, end)) if start < end else b""
 
     async def fetch_base(self, start: int, end: int) -> None:
         """Bring the part of the base that still counts in this range into the spool."""
@@ -341,7 +341,7 @@ class WriteBuffer:
             await self._keep_pace()
             self._check()
 
-    async def _load(self, start: int, end: int) -> bytes:
+    async def _load(self, start: int, end: int) -> bytes | bytearray:
         if self._small is not None:
             piece = bytes(self._small[start:end])
             return piece + bytes(end - start - len(piece))
@@ -370,7 +370,7 @@ class WriteBuffer:
         """Note that the contents as they are now are linked. Only while frozen."""
         self.changed = False
 
-    async def load_frozen(self, start: int, end: int) -> bytes:
+    async def load_frozen(self, start: int, end: int) -> bytes | bytearray:
         """Return a range of fixed contents; may be called with others under way."""
         await self.fetch_base(start, end)
         if self._pieces or self._storing:
