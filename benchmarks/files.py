@@ -42,8 +42,8 @@ async def download_once(rig: Rig, cap, size: int) -> bare.Run:
     return run
 
 
-async def measure(report: Report, folder: Path, source: Path, servers: int, rounds: int) -> float:
-    """Add rows for upload and download; return the median upload time, seconds."""
+async def measure(report: Report, folder: Path, source: Path, servers: int, rounds: int) -> None:
+    """Add rows for upload and download."""
     data = source.read_bytes()
     scratch = folder / "bare"
     scratch.mkdir(exist_ok=True)
@@ -76,4 +76,3 @@ async def measure(report: Report, folder: Path, source: Path, servers: int, roun
                 ratio >= gate,
             )
         )
-    return median_wall(ups)

@@ -20,6 +20,9 @@ from truckee.core.errors import ConfigError
 RUNNING = "running.process"
 _PR_SET_DUMPABLE = 4
 _SWITCH_INTERVAL = 0.001  # the reactor gets its turn while workers hold the interpreter
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h of glibc; others do not have mallopt
+_LARGEST_KEPT = 4 << 20
+_KEPT = 16 << 20
 
 
 class AlreadyRunningError(ConfigError):
@@ -33,7 +36,21 @@ def harden() -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     with suppress(OSError, AttributeError):
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
+    tune()
+
+
+def tune() -> None:
+    """Set up interpreter and allocator for large buffers that come and go.
+
+    By default glibc returns every freed buffer of a segment to the kernel, and touching new pages
+    costs as much as hashing them. With thresholds of our own the memory stays with the process, at
+    most about _KEPT bytes for each thread that allocates.
+    """
     sys.setswitchinterval(_SWITCH_INTERVAL)
+    with suppress(OSError, AttributeError):
+        libc = ctypes.CDLL(None)
+        for parameter, value in ((_M_MMAP_THRESHOLD, _LARGEST_KEPT), (_M_TRIM_THRESHOLD, _KEPT)):
+            libc.mallopt(parameter, value)
 
 
 def _fill_standard_descriptors() -> None:
