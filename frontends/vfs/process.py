@@ -62,7 +62,7 @@ class Vfs:
         self.wall = wall or clock.seconds
         self.uri_paths = uri_paths
         self.unlinks_trees = rmdir_nonempty == "unlink"
-        self.spool = Spool(disk, Path(spool_dir), spool_max, random)
+        self.spool = Spool(disk, clock, Path(spool_dir), spool_max, random)
         self.pending = PendingTable()
         self.guard = TreeGuard()
         self.sizes = MutableSizes(clock, size_ttl)
@@ -83,6 +83,7 @@ class Vfs:
     async def drain(self, seconds: float = 30.0) -> None:
         """Take no new commits, wait for those under way at most so long, give up the rest."""
         await self.commits.drain(seconds)
+        self.spool.shelf.clear()
 
     async def breathe(self) -> None:
         """Let the reactor do other things."""

@@ -3,7 +3,8 @@
 Knows AES-CTR, a directory of its own on the local disk, and how many bytes and fragments the whole
 process may keep there. Touches the disk: the constructor of `Spool` at once (start-up only), all
 else through the disk door. A spool file has no name from the moment it is made and its key is in
-memory alone, so nothing of it outlives the process. Errors are SpoolFullError and ConfigError.
+memory alone, so nothing of it outlives the process; ended files are kept for the next upload for
+some seconds (shelf). Errors are SpoolFullError and ConfigError.
 """
 
 import errno
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import ParamSpec, TypeVar
 
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from truckee.core.cpu import Cpu
@@ -24,6 +26,7 @@ from truckee.core.errors import ConfigError, SpoolFullError
 from truckee.core.files import make_private_directory
 from truckee.core.tasks import Tasks
 from truckee.frontends.vfs.intervals import Range
+from truckee.frontends.vfs.shelf import Shelf
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -51,6 +54,7 @@ class Spool:
     def __init__(
         self,
         disk: Cpu,
+        clock: IReactorTime,
         directory: Path,
         limit: int | None = None,
         random: Callable[[int], bytes] = os.urandom,
@@ -68,6 +72,7 @@ class Spool:
             free = os.statvfs(directory)
             limit = int(free.f_bavail * free.f_frsize * _SHARE_OF_FREE)
         self.limit = limit
+        self.shelf = Shelf(clock, limit // 8, self._close_behind)
         self.used = 0
         self.fragments = 0
         self.in_memory = 0
@@ -84,6 +89,8 @@ class Spool:
 
         No account may hold more than three quarters of it all.
         """
+        if self.used + size + self.shelf.size > self.limit:
+            self.shelf.clear()
         held = self._accounts.get(account, 0) + size
         if self.used + size > self.limit or held > self.limit * _SHARE_OF_ACCOUNT:
             raise SpoolFullError("no space for upload buffer")
@@ -98,6 +105,10 @@ class Spool:
             self._accounts[account] = left
         else:
             self._accounts.pop(account, None)
+
+    def _close_behind(self, fds: Sequence[int]) -> None:
+        """Close files behind the door: freeing the blocks of large ones takes long."""
+        _ = self.tasks.start(_close(self.disk, fds))
 
     def count_fragments(self, change: int) -> None:
         """Count fragments held in memory; raise SpoolFullError beyond the process's bound."""
@@ -160,6 +171,7 @@ class SpoolFile:
         self._spool = spool
         self._key = spool.random(32)
         self._fd = -1
+        self._end = 0  # how far the file was written
         self._busy = 0
         self._closed = False
 
@@ -200,6 +212,7 @@ class SpoolFile:
             return await self._spool.disk.run(job, *args, **kwargs)
         except OSError as error:
             _log.error("spool: errno {errno}", errno=error.errno)
+            self._spool.shelf.clear()
             if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
                 raise SpoolFullError("no space for upload buffer") from None
             raise SpoolFullError("the upload buffer cannot be used") from None
@@ -210,14 +223,14 @@ class SpoolFile:
     def _close_if_idle(self) -> None:
         if self._closed and not self._busy and self._fd >= 0:
             fd, self._fd = self._fd, -1
-            # freeing the blocks of a large file takes long: behind the door, nobody waits
-            _ = self._spool.tasks.start(_close_behind(self._spool.disk, fd))
+            self._spool.shelf.keep(fd, self._end)
 
     # below: in a worker thread
 
     def _store_now(self, pieces: Sequence[Piece]) -> None:
         if self._fd < 0:
-            self._fd = _open_nameless(self._spool.directory, self._spool.random)
+            kept = self._spool.shelf.take()
+            self._fd = self._open() if kept is None else kept
         for offset, data in _runs(pieces):
             if data is None:
                 os.ftruncate(self._fd, offset)
@@ -229,6 +242,10 @@ class SpoolFile:
                 while sealed:
                     n = os.pwrite(self._fd, sealed, at)
                     sealed, at = sealed[n:], at + n
+                self._end = max(self._end, at)
+
+    def _open(self) -> int:
+        return _open_nameless(self._spool.directory, self._spool.random)
 
     def _load_now(self, start: int, end: int, held: Sequence[Range]) -> bytearray:
         whole = bytearray(end - start)
@@ -258,8 +275,9 @@ def _scratch() -> memoryview:
     return found
 
 
-async def _close_behind(disk: Cpu, fd: int) -> None:
-    await disk.run(os.close, fd)
+async def _close(disk: Cpu, fds: Sequence[int]) -> None:
+    for fd in fds:
+        await disk.run(os.close, fd)
 
 
 def _open_nameless(directory: Path, random: Callable[[int], bytes]) -> int:

@@ -50,6 +50,7 @@ class RealThreadTests(TestCase):
     def tearDown(self):
         assert self.vfs.spool.used == 0
         assert len(self.vfs.pending) == 0
+        self.vfs.spool.shelf.clear()
 
     async def session(self):
         root = await self.client.create_new_mutable_directory()

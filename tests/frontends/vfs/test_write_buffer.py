@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
 from twisted.trial.unittest import TestCase
 
 from truckee.core.cpu import InlineCpu, PoolCpu
@@ -48,7 +49,7 @@ def now(coroutine):
 
 
 def make(tmp_path, limit=2**30, tag=b"tag", disk=None):
-    spool = Spool(disk or InlineCpu(), tmp_path / "spool", limit)
+    spool = Spool(disk or InlineCpu(), Clock(), tmp_path / "spool", limit)
     return spool, WriteBuffer(spool, "alice", lambda: tag)
 
 
@@ -318,7 +319,7 @@ def test_a_spool_works_where_nameless_files_do_not(tmp_path, monkeypatch):
 
 
 def test_the_limit_is_taken_from_what_is_free(tmp_path):
-    assert Spool(InlineCpu(), tmp_path / "spool").limit > 0
+    assert Spool(InlineCpu(), Clock(), tmp_path / "spool").limit > 0
 
 
 def test_a_source_can_be_read_twice_and_left_in_the_middle(tmp_path):
@@ -341,7 +342,7 @@ def test_a_source_can_be_read_twice_and_left_in_the_middle(tmp_path):
 @pytest.mark.threat("F3")
 def test_many_small_files_together_leave_memory(tmp_path, monkeypatch):
     monkeypatch.setattr(spool_module, "CROWDED", 1_000_000)
-    spool = Spool(InlineCpu(), tmp_path / "spool", 2**30)
+    spool = Spool(InlineCpu(), Clock(), tmp_path / "spool", 2**30)
     buffers = [WriteBuffer(spool, "alice") for _ in range(50)]
     data = os.urandom(100_000)
     for buffer in buffers:
@@ -360,10 +361,59 @@ def test_closing_gives_the_descriptor_and_the_room_back(tmp_path):
     now(buffer.flush())
     fd = buffer._file._fd
     buffer.close()
+    assert spool.shelf.size == 700_000
+    spool.shelf.clear()
     with pytest.raises(OSError, match="Bad file descriptor"):
         os.fstat(fd)
     assert spool.used == 0
     buffer.close()
+
+
+def test_an_ended_file_is_written_over_by_the_next_and_nothing_of_it_shows(tmp_path):
+    spool, first = make(tmp_path)
+    now(first.write(0, b"a" * 900_000))
+    now(first.flush())
+    fd = first._file._fd
+    first.close()
+    second = WriteBuffer(spool, "alice")
+    now(second.write(200_000, b"b" * 200_000))
+    now(second.flush())
+    assert second._file._fd == fd
+    now(second.truncate(900_000))
+    assert now(contents(second)) == bytes(200_000) + b"b" * 200_000 + bytes(500_000)
+    second.close()
+
+
+def test_kept_files_are_few_and_not_for_long(tmp_path):
+    clock = Clock()
+    spool = Spool(InlineCpu(), clock, tmp_path / "spool", 16_000_000)
+    buffers = [WriteBuffer(spool, "alice") for _ in range(4)]
+    for buffer in buffers:
+        now(buffer.write(0, bytes(700_000)))
+        now(buffer.flush())
+    for buffer in buffers:
+        buffer.close()
+    assert spool.shelf.size == 1_400_000
+    clock.advance(15)
+    large = WriteBuffer(spool, "alice")
+    now(large.write(0, bytes(2_100_000)))
+    now(large.flush())
+    large.close()
+    assert spool.shelf.size == 700_000
+    clock.advance(15)
+    assert spool.shelf.size == 0
+
+
+def test_kept_files_give_way_to_what_is_written(tmp_path):
+    spool, buffer = make(tmp_path, limit=8_000_000)
+    now(buffer.write(0, bytes(900_000)))
+    now(buffer.flush())
+    buffer.close()
+    assert spool.shelf.size == 900_000
+    spool.reserve("bob", 5_000_000)
+    assert spool.shelf.size == 900_000
+    spool.reserve("alice", 2_500_000)
+    assert spool.shelf.size == 0
 
 
 class ThreadTests(TestCase):
@@ -375,7 +425,8 @@ class ThreadTests(TestCase):
         self.disk = PoolCpu(reactor, 4, "disk")
         self.disk.start()
         self.addCleanup(self.disk.stop)
-        self.spool = Spool(self.disk, Path(self.mktemp()), 2**30)
+        self.spool = Spool(self.disk, Clock(), Path(self.mktemp()), 2**30)
+        self.addCleanup(self.spool.shelf.clear)
 
     async def test_overlapping_writes_and_reads_come_out_in_order(self):
         buffer = WriteBuffer(self.spool, "alice", lambda: b"tag")
