@@ -1,0 +1,1 @@
+"""What every listener does with who comes in: limits, counts, and a record of it."""

@@ -1,0 +1,1 @@
+"""SFTP: SSH below, protocol version 3 above, and the vfs behind it."""
