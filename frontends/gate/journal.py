@@ -18,11 +18,11 @@ class Journal(Protocol):
     """Where the frontends report to."""
 
     def connected(self, door: Door, peer: str) -> None:
-        """A connection was accepted."""
+        """Take note of an accepted connection."""
         ...
 
     def refused(self, door: Door, peer: str, reason: str) -> None:
-        """A connection was turned away before a login: a ban or a limit."""
+        """Take note of a connection turned away before a login, by a ban or a limit."""
         ...
 
     def login(self, door: Door, peer: str, name: str, method: Method, outcome: Outcome) -> None:
@@ -30,7 +30,7 @@ class Journal(Protocol):
         ...
 
     def left(self, door: Door, peer: str, name: str | None, seconds: float) -> None:
-        """A connection ended."""
+        """Take note of the end of a connection."""
         ...
 
     def transfer(
@@ -44,7 +44,7 @@ class Journal(Protocol):
         seconds: float,
         ending: Ending,
     ) -> None:
-        """A file or a listing went over the wire, or did not; `size` is what moved, in bytes."""
+        """Take note of a file or listing on the wire; `size` is what moved, in bytes."""
         ...
 
 

@@ -54,9 +54,9 @@ class Subsystem(Protocol):
         ...
 
     def ended(self) -> None:
-        """The client sent EOF; nothing more comes. Answer what is open, then `Channel.close`."""
+        """Take the EOF of the client: answer what is open, then call `Channel.close`."""
         ...
 
     def lost(self) -> None:
-        """The channel is gone, orderly or not. What is not committed is abandoned."""
+        """Let go of everything: the channel is gone. What is not committed is abandoned."""
         ...
