@@ -1,6 +1,6 @@
 # Two commands matter: `make run` starts Truckee, `make test` runs the tests.
-# Both set up what they need: a virtual environment with locked packages, and (for the tests) a second
-# one with a stock Tahoe-LAFS to compare with.
+# Both set up what they need: a virtual environment with locked packages, and (for the tests) two more:
+# one with a stock Tahoe-LAFS to compare with, one with SSH clients that are Python libraries.
 
 PYTHON ?= python3
 VENV := .venv
@@ -32,7 +32,7 @@ check: $(VENV)/.ready peers
 bench: $(VENV)/.ready
 	$(BIN)/python -m benchmarks
 
-peers: $(PEERS)/tahoe/.ready
+peers: $(PEERS)/tahoe/.ready $(PEERS)/clients/.ready
 
 $(VENV)/.ready: requirements-dev.lock setup.cfg pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -43,6 +43,11 @@ $(VENV)/.ready: requirements-dev.lock setup.cfg pyproject.toml
 $(PEERS)/tahoe/.ready: tests/interop/tahoe-peer.lock
 	$(PYTHON) -m venv $(PEERS)/tahoe
 	$(PEERS)/tahoe/bin/pip install -q --require-hashes -r tests/interop/tahoe-peer.lock
+	touch $@
+
+$(PEERS)/clients/.ready: tests/interop/client-peers.lock
+	$(PYTHON) -m venv $(PEERS)/clients
+	$(PEERS)/clients/bin/pip install -q --require-hashes -r tests/interop/client-peers.lock
 	touch $@
 
 clean:
