@@ -10,6 +10,7 @@ from truckee.core.errors import TemporaryLoginError
 from truckee.frontends.ftp.codec import Reply, quoted, reply
 from truckee.frontends.ftp.session import FACTS, Login, Refused, Session
 from truckee.frontends.ftp.shell import Handler, Peer
+from truckee.frontends.gate.journal import Method, Outcome
 from truckee.frontends.vfs.paths import format_path, printable
 
 _log = Logger()
@@ -35,11 +36,16 @@ async def password(s: Session, arg: bytes) -> Reply:
         return reply(503, "USER comes first")
     name, s.user = s.user, None
     peer = Peer(s.peer)
+    anonymous = s.settings.anonymous and name.lower() in (b"anonymous", b"ftp")
+    method: Method = "anonymous" if anonymous else "password"
+
+    def note(outcome: Outcome) -> None:
+        s.journal.login("ftp", s.peer, name.decode("utf-8", "replace"), method, outcome)
+
     try:
         text = name.decode("utf-8")
         if len(arg) > _LONGEST_PASSWORD:
             raise LoginFailed
-        anonymous = s.settings.anonymous and text.lower() in ("anonymous", "ftp")
         credentials = (
             AnonymousLogin(peer.host, peer.protocol)
             if anonymous
@@ -47,14 +53,21 @@ async def password(s: Session, arg: bytes) -> Reply:
         )
         _, avatar, logout = await s.portal.login(credentials, peer, IFTPShell)
     except (LoginFailed, UnicodeDecodeError) as error:
+        note("denied")
         return _failed(s, name, type(error).__name__)
     except (TemporaryLoginError, CancelledError):
+        note("temporary")
         _log.warn("ftp login of {name} from {peer}: temporary failure", **_who(s, name))
         return reply(421, "login temporarily impossible, try again later")
     except Exception:  # noqa: BLE001 - whatever breaks in a checker, it must not let anybody in
+        note("temporary")
         _log.failure("ftp login from {peer} broke", peer=s.peer)
         return reply(421, "login temporarily impossible, try again later")
-    return _succeeded(s, avatar, logout)
+    refusal = _enter(s, avatar, logout, anonymous=anonymous)
+    note("limit" if refusal else "ok")
+    if refusal:
+        return reply(421, refusal)
+    return reply(230, "logged in, read-only" if s.vfs.readonly else "logged in")
 
 
 def _who(s: Session, name: bytes) -> dict[str, str]:
@@ -69,19 +82,22 @@ def _failed(s: Session, name: bytes, reason: str) -> Reply:
     return reply(530, "login incorrect")
 
 
-def _succeeded(s: Session, avatar: object, logout: object) -> Reply:
+def _enter(s: Session, avatar: object, logout: object, *, anonymous: bool) -> str:
+    """Take the avatar as this session's login; return "", or why it may not have one."""
     if not isinstance(avatar, Handler) or not callable(logout):
         raise TypeError("the realm gave something else than was asked for")
     session = avatar.session
     s.login = Login(session.account, session, logout)
-    if not s.control.admit(session.account, avatar.max_sessions):
-        _log.info("ftp login of {name}: too many sessions", name=printable(session.account))
+    refusal = s.control.admit(session.account, avatar.max_sessions, anonymous=anonymous)
+    if refusal:
+        text = "ftp login of {name}: {reason}"
+        _log.info(text, name=printable(session.account), reason=refusal)
         s.end_login()
-        return reply(421, "too many sessions of this account")
+        return refusal
     s.failed_logins = 0
     s.control.logged_in()
     _log.info("ftp login of {name} from {peer}", name=printable(session.account), peer=s.peer)
-    return reply(230, "logged in, read-only" if session.readonly else "logged in")
+    return ""
 
 
 async def account(s: Session, arg: bytes) -> Reply:

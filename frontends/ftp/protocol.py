@@ -41,29 +41,18 @@ from truckee.frontends.ftp.errors import reply_for
 from truckee.frontends.ftp.session import Refused, Session
 from truckee.frontends.ftp.settings import FTPSettings
 from truckee.frontends.ftp.transfer import control_lost
+from truckee.frontends.gate.journal import Journal
+from truckee.frontends.gate.registry import SHUTTING_DOWN, Registry
 
 _log = Logger()
 
 MOST_QUEUED = 32
 MOST_UNKNOWN = 3
+ANONYMOUS_PER_ADDRESS = 5
 GREETING = "Truckee ready"
 _SLICE = 0.010  # seconds of commands served in one reactor turn
 _CLOSING = 5.0  # seconds for a client to take its last reply
 _UNPARSED = Command("", b"")
-
-
-class Registry:
-    """What a control connection tells the service; the default does nothing."""
-
-    def admit(self, protocol: "FTPProtocol", account: str, limit: int | None) -> bool:
-        """Return whether that account may have this session; `limit` is the account's own."""
-        return True
-
-    def changed(self, protocol: "FTPProtocol") -> None:
-        """Take the news that the protocol logged in, or out."""
-
-    def ended(self, protocol: "FTPProtocol") -> None:
-        """Take the news that the connection is gone and nothing of it runs any more."""
 
 
 @implementer(IPushProducer)
@@ -80,6 +69,7 @@ class FTPProtocol(Protocol):
         registry: Registry,
         random: Callable[[int], bytes],
         wall_clock: Callable[[], float],
+        journal: Journal,
     ) -> None:
         self._reactor = reactor
         self._portal = portal
@@ -87,6 +77,7 @@ class FTPProtocol(Protocol):
         self._registry = registry
         self._random = random
         self._wall_clock = wall_clock
+        self._journal = journal
         self._lines = LineBuffer()
         self._queue: deque[Command] = deque()
         self._running: str | None = None
@@ -155,6 +146,7 @@ class FTPProtocol(Protocol):
             local=plain(str(getattr(local, "host", ""))),
             random=self._random,
             wall_clock=self._wall_clock,
+            journal=self._journal,
             words=sorted(COMMANDS),
         )
         self.transport.registerProducer(self, True)
@@ -198,7 +190,7 @@ class FTPProtocol(Protocol):
             session.end_login()
         self._wake_drained()
         if self._running is None:
-            self._registry.ended(self)
+            self._registry.left(self)
 
     # flow control of replies: we are the transport's producer
 
@@ -366,7 +358,7 @@ class FTPProtocol(Protocol):
         if self.gone:
             if self.session is not None:
                 self.session.end_login()  # a login that came too late
-            self._registry.ended(self)
+            self._registry.left(self)
             return
         if answer.code in (221, 421):
             self._close(answer)
@@ -383,9 +375,15 @@ class FTPProtocol(Protocol):
 
     # logins
 
-    def admit(self, account: str, limit: int | None) -> bool:
-        """Ask the service whether the account may have this session."""
-        return self._registry.admit(self, account, limit)
+    def admit(self, account: str, limit: int | None, *, anonymous: bool = False) -> str:
+        """Return "" if the account may have this session, or why not."""
+        registry = self._registry
+        if registry.closing:
+            return SHUTTING_DOWN
+        crowded = anonymous and registry.from_same_address(self, account) >= ANONYMOUS_PER_ADDRESS
+        if crowded or not registry.admit(self, account, limit):
+            return "too many sessions of this account"
+        return ""
 
     def logged_in(self) -> None:
         """Note a login, or the end of one."""
@@ -393,7 +391,6 @@ class FTPProtocol(Protocol):
             self._stop_timer("login")
         elif not self.gone:
             self._start_timer("login", self._settings.login_grace, self._login_took_too_long)
-        self._registry.changed(self)
 
     # time, and the end
 

@@ -1,41 +1,33 @@
-"""The FTP server: its listeners, its limits, and every session that lives.
+"""The FTP server: its listeners, and a protocol for each connection.
 
-Knows endpoints and the protocol; touches the reactor it is given. The node makes one, calls
-`listen`, and stops it with the service tree: listeners close first, idle sessions at once, running
-transfers after `transfer_grace`, and commits are waited for up to `drain_timeout`.
+Knows endpoints and the protocol; touches the reactor it is given. Who may come in and how many is
+the registry's business. The node makes one, calls `listen`, and stops it with the service tree:
+listeners close first, idle sessions at once, running transfers after `transfer_grace`, and commits
+are waited for up to `drain_timeout`.
 """
 
 import os
 import time
-from collections import Counter
 from collections.abc import Callable, Sequence
 
 from twisted.application.service import Service
 from twisted.cred.portal import Portal
-from twisted.internet.defer import Deferred, DeferredList, succeed
-from twisted.internet.interfaces import (
-    IAddress,
-    IDelayedCall,
-    IListeningPort,
-    IStreamServerEndpoint,
-)
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.interfaces import IAddress, IListeningPort, IStreamServerEndpoint
 from twisted.internet.protocol import ServerFactory
 from twisted.logger import Logger
 
-from truckee.frontends.ftp.addresses import is_loopback, plain
+from truckee.frontends.ftp.addresses import plain
 from truckee.frontends.ftp.channels import ChannelReactor
-from truckee.frontends.ftp.protocol import FTPProtocol, Registry
+from truckee.frontends.ftp.protocol import FTPProtocol
 from truckee.frontends.ftp.settings import FTPSettings
-
-ANONYMOUS = "anonymous"
-"""The account that strangers get where they are let in; no other has this name there."""
-
-ANONYMOUS_PER_ADDRESS = 5
+from truckee.frontends.gate.journal import Journal, SilentJournal
+from truckee.frontends.gate.registry import SHUTTING_DOWN, Registry
 
 _log = Logger()
 
 
-class FTPServer(Service, Registry):
+class FTPServer(Service):
     """One FTP server over any number of endpoints."""
 
     def __init__(
@@ -43,27 +35,21 @@ class FTPServer(Service, Registry):
         reactor: ChannelReactor,
         portal: Portal,
         settings: FTPSettings | None = None,
+        registry: Registry | None = None,
         *,
-        may_connect: Callable[[str], bool] = lambda host: True,
-        on_refusal: Callable[[str], object] = lambda host: None,
+        journal: Journal | None = None,
         random: Callable[[int], bytes] = os.urandom,
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
-        """Take what it needs; `may_connect` says whether an address is free of bans.
-
-        `on_refusal` is told the address of a connection that hits a limit of its own address.
-        """
+        """Take what it needs; without a registry there are the usual limits."""
         self._reactor = reactor
         self._portal = portal
         self._settings = settings or FTPSettings()
-        self._may_connect = may_connect
-        self._on_refusal = on_refusal
+        self._journal = journal or SilentJournal()
+        self.registry = registry or Registry("ftp", journal=self._journal)
         self._random = random
         self._wall_clock = wall_clock
         self._ports: list[IListeningPort] = []
-        self._sessions: dict[FTPProtocol, str] = {}
-        self._stopping = False
-        self._emptied: Deferred[None] | None = None
 
     # listening
 
@@ -90,87 +76,28 @@ class FTPServer(Service, Registry):
     @property
     def sessions(self) -> int:
         """How many control connections there are, or whose commands still run."""
-        return len(self._sessions)
-
-    def accounts(self) -> set[str]:
-        """Return the accounts that are logged in."""
-        return {p.account for p in self._sessions if p.account is not None}
+        return self.registry.sessions
 
     def close_account(self, account: str, text: str = "the account was changed") -> int:
         """End every session of `account`, commits under way excepted; return how many."""
-        found = [p for p in self._sessions if p.account == account]
-        for protocol in found:
-            protocol.shut_down(text, now=True)
-        return len(found)
+        return self.registry.close_account(account, text)
 
     def build(self, host: str) -> FTPProtocol | None:
-        """Return the protocol for a client at `host`; None to hang up on it without a word.
-
-        That is for those who are banned, and for a flood faster than refusals can be sent.
-        """
-        if not self._may_connect(host) or len(self._sessions) >= 2 * self._settings.max_sessions:
+        """Return the protocol for a client at `host`; None to hang up on it without a word."""
+        if self.registry.hang_up(host):
             return None
         protocol = FTPProtocol(
-            self._reactor, self._portal, self._settings, self, self._random, self._wall_clock
+            self._reactor,
+            self._portal,
+            self._settings,
+            self.registry,
+            self._random,
+            self._wall_clock,
+            self._journal,
         )
-        protocol.refusal = self._refusal(host)
-        self._sessions[protocol] = host
+        protocol.refusal = self.registry.enter(protocol, host)
         _log.info("ftp connection from {peer}", peer=host)
         return protocol
-
-    def _refusal(self, host: str) -> str:
-        """Return why one more connection is too many, or ""."""
-        s = self._settings
-        if self._stopping:
-            return "the node is shutting down"
-        staying = [p for p in self._sessions if not p.leaving]
-        if len(staying) >= s.max_sessions:
-            return "too many sessions"
-        strangers = [p for p in staying if p.account is None]
-        if len(strangers) >= s.max_unauthenticated and not self._evict(strangers):
-            return "too many sessions without a login"
-        same = sum(h == host for h in self._sessions.values())
-        if same >= s.max_sessions_per_ip and not self._is_exempt(host):
-            self._on_refusal(host)
-            return "too many sessions from your address"
-        return ""
-
-    def _is_exempt(self, host: str) -> bool:
-        return self._settings.throttle_exempt_loopback and is_loopback(host)
-
-    def _evict(self, strangers: list[FTPProtocol]) -> bool:
-        """Make room for somebody new; return whether that worked.
-
-        Who connects and says nothing would otherwise hold every place for `login_grace`. The oldest
-        goes that is not in the middle of a command, from the address with the most of them.
-        """
-        idle = [p for p in strangers if not p.busy]
-        if not idle:
-            return False
-        ((crowd, _),) = Counter(self._sessions[p] for p in idle).most_common(1)
-        victim = next(p for p in idle if self._sessions[p] == crowd)
-        victim.shut_down("others wait for a place, log in faster")
-        return True
-
-    def admit(self, protocol: FTPProtocol, account: str, limit: int | None) -> bool:
-        """Return whether `account` stays within its number of sessions with this one."""
-        if self._settings.anonymous and account == ANONYMOUS:
-            host = self._sessions[protocol]
-            same = sum(p.account == account and h == host for p, h in self._sessions.items())
-            if same > ANONYMOUS_PER_ADDRESS and not self._is_exempt(host):
-                return False
-        count = sum(p.account == account for p in self._sessions)
-        most = self._settings.max_sessions_per_user
-        if limit is not None:
-            most = min(most, limit)
-        return not self._stopping and count <= most
-
-    def ended(self, protocol: FTPProtocol) -> None:
-        """Forget a session."""
-        self._sessions.pop(protocol, None)
-        if not self._sessions and self._emptied is not None:
-            emptied, self._emptied = self._emptied, None
-            emptied.callback(None)
 
     # the end
 
@@ -180,33 +107,15 @@ class FTPServer(Service, Registry):
         A second call fires at once: a node stops its frontends before the tree they hang in.
         """
         super().stopService()  # type: ignore[no-untyped-call]
-        if self._stopping:
+        if self.registry.closing:
             return succeed(None)
-        self._stopping = True
+        self.registry.close()
         return Deferred.fromCoroutine(self._drain())
 
     async def _drain(self) -> None:
         await self._stop_listening()
-        for protocol in list(self._sessions):
-            protocol.shut_down("the node is shutting down")
-        if not self._sessions:
-            return
-        emptied = self._emptied = Deferred()
-        over: Deferred[None] = Deferred()
-        timers: list[IDelayedCall] = [
-            self._reactor.callLater(self._settings.transfer_grace, self._end_transfers),
-            self._reactor.callLater(self._settings.drain_timeout, over.callback, None),
-        ]
-        await DeferredList([emptied, over], fireOnOneCallback=True)
-        for timer in timers:
-            if timer.active():
-                timer.cancel()
-        if self._sessions:
-            _log.warn("ftp: {count} sessions did not end in time", count=len(self._sessions))
-
-    def _end_transfers(self) -> None:
-        for protocol in list(self._sessions):
-            protocol.shut_down("the node is shutting down", now=True)
+        grace, timeout = self._settings.transfer_grace, self._settings.drain_timeout
+        await self.registry.drain(self._reactor, SHUTTING_DOWN, grace, timeout)
 
 
 class _Factory(ServerFactory):

@@ -18,6 +18,7 @@ from truckee.frontends.ftp.channels import Channel, ChannelReactor
 from truckee.frontends.ftp.codec import Reply, reply
 from truckee.frontends.ftp.settings import FTPSettings
 from truckee.frontends.ftp.transfer import Transfer
+from truckee.frontends.gate.journal import Journal, SilentJournal
 from truckee.frontends.vfs import paths
 from truckee.frontends.vfs.paths import Path
 from truckee.frontends.vfs.session import VFSSession
@@ -63,8 +64,8 @@ class Control(Shape):
         """Read the control connection even if many commands wait already."""
         ...
 
-    def admit(self, account: str, limit: int | None) -> bool:
-        """Return whether that account may have this session; `limit` is the account's own."""
+    def admit(self, account: str, limit: int | None, *, anonymous: bool = False) -> str:
+        """Return "" if the account may have this session, or why not; `limit` is its own."""
         ...
 
     def logged_in(self) -> None:
@@ -84,6 +85,7 @@ class Session:
     local: str
     random: Callable[[int], bytes]
     wall_clock: Callable[[], float]
+    journal: Journal = field(default_factory=SilentJournal)
     encrypted: bool = False
     user: bytes | None = None
     failed_logins: int = 0

@@ -24,12 +24,6 @@ class FTPSettings:
     """For a data connection to come about."""
     commit_delay: float = 0.05
     """Between the end of an upload and its commit: time to learn that the client died."""
-    max_sessions: int = 200
-    max_sessions_per_user: int = 60
-    max_sessions_per_ip: int = 60
-    max_unauthenticated: int = 100
-    throttle_exempt_loopback: bool = True
-    """Whether loopback addresses are free of `max_sessions_per_ip`."""
     transfer_grace: float = 10.0
     """How long transfers go on when the server stops; what is left is aborted."""
     drain_timeout: float = 30.0

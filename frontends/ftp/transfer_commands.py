@@ -10,13 +10,14 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
-from truckee.core.errors import NoSuchChildError
+from truckee.core.errors import BadNameError, NoSuchChildError
 from truckee.frontends.ftp import listing
 from truckee.frontends.ftp.codec import Reply, reply, strip_options
 from truckee.frontends.ftp.data import TransferFailed
 from truckee.frontends.ftp.errors import reply_for
 from truckee.frontends.ftp.session import Refused, Session
 from truckee.frontends.ftp.transfer import Transfer, receive_file, send_file
+from truckee.frontends.gate.journal import Ending, Verb
 from truckee.frontends.vfs.handles import ReadHandle, WriteHandle
 from truckee.frontends.vfs.paths import Path, format_path, printable
 
@@ -24,6 +25,10 @@ _log = Logger()
 
 Body = Callable[[Session, Transfer, bytes], Coroutine[Deferred[Any], Any, Reply]]
 Command = Callable[[Session, bytes], Coroutine[Deferred[Any], Any, Reply]]
+
+
+VERBS: dict[str, Verb] = {"RETR": "get", "STOR": "put", "STOU": "put", "APPE": "append"}
+"""What a command does, as the journal says it; the others list."""
 
 
 def transferring(word: str, body: Body) -> Command:
@@ -41,18 +46,32 @@ def transferring(word: str, body: Body) -> Command:
             moved = transfer.moved
         finally:
             s.end_transfer()
+        seconds = s.clock.seconds() - began
+        _note(s, word, arg, moved, seconds, answer)
         _log.info(
             "ftp {command} of {account}: {moved} bytes in {seconds:.3f} s, {status}{path}",
             command=word,
             account=printable(s.login.account) if s.login is not None else "-",
             moved=moved,
-            seconds=s.clock.seconds() - began,
+            seconds=seconds,
             status=answer.code,
             path=f" {printable(arg.decode('utf-8', 'replace'))}" if s.settings.log_paths else "",
         )
         return answer
 
     return command
+
+
+def _note(s: Session, word: str, arg: bytes, moved: int, seconds: float, answer: Reply) -> None:
+    ending: Ending = "ok" if answer.code == 226 else "aborted" if answer.code == 426 else "failed"
+    given = strip_options(arg) if word in {"LIST", "NLST"} else arg
+    try:
+        path = format_path(s.path_or_cwd(given))
+    except BadNameError:
+        path = given.decode("utf-8", "replace")
+    name = s.login.account if s.login is not None else ""
+    verb = VERBS.get(word, "list")
+    s.journal.transfer("ftp", s.peer, name, verb, path, moved, seconds, ending)
 
 
 async def _outcome(

@@ -38,6 +38,7 @@ from truckee.core.upload.upload import Uploader
 from truckee.frontends.ftp.service import FTPServer
 from truckee.frontends.ftp.settings import FTPSettings
 from truckee.frontends.ftp.shell import handler_factory
+from truckee.frontends.gate.registry import Limits, Registry
 from truckee.frontends.node import endpoints
 from truckee.frontends.node.control import Control
 from truckee.frontends.node.creation import read_secret
@@ -158,13 +159,14 @@ class Ftp:
             rmdir_nonempty="unlink" if config.rmdir_nonempty else "refuse",
             wall=time.time,
         )
-        self.server = FTPServer(
-            reactor,
-            Portal(self._realm(), [self._checker()]),
-            _settings(config),
+        registry = Registry(
+            "ftp",
+            _limits(config),
             may_connect=lambda host: not self.throttle.is_banned(host),
             on_refusal=self.throttle.limit_hit,
         )
+        portal = Portal(self._realm(), [self._checker()])
+        self.server = FTPServer(reactor, portal, _settings(config), registry)
         self.services = MultiService()
         self.services.addService(self.server)
         self.accounts.on_revoked(self._close)
@@ -233,12 +235,22 @@ class Ftp:
         self._bcrypt.stop()
 
 
-def _settings(config: FtpConfig) -> FTPSettings:
+def _limits(config: FtpConfig) -> Limits:
     descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     sessions = bearable_sessions(config.max_sessions, descriptors)
     if sessions < config.max_sessions:
         text = "max_sessions is {n}: only {limit} file descriptors are allowed"
         _log.warn(text, n=sessions, limit=descriptors)
+    return Limits(
+        max_sessions=sessions,
+        max_sessions_per_user=config.max_sessions_per_user,
+        max_sessions_per_ip=config.max_sessions_per_ip,
+        max_unauthenticated=min(config.max_unauthenticated, max(4, sessions // 2)),
+        exempt=config.throttle_exempt,
+    )
+
+
+def _settings(config: FtpConfig) -> FTPSettings:
     return FTPSettings(
         passive_ports=config.passive_ports,
         masquerade_address=config.masquerade_address,
@@ -246,11 +258,6 @@ def _settings(config: FtpConfig) -> FTPSettings:
         login_grace=config.login_grace,
         idle_timeout=config.idle_timeout,
         data_timeout=config.data_timeout,
-        max_sessions=sessions,
-        max_sessions_per_user=config.max_sessions_per_user,
-        max_sessions_per_ip=config.max_sessions_per_ip,
-        max_unauthenticated=min(config.max_unauthenticated, max(4, sessions // 2)),
-        throttle_exempt_loopback=any(n.is_loopback for n in config.throttle_exempt),
         drain_timeout=DRAIN,
         anonymous=config.anonymous_rootcap is not None,
         log_paths=config.log_paths,

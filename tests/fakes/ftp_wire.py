@@ -11,6 +11,8 @@ from twisted.python.failure import Failure
 from tests.fakes.fake_vfs import FakePortal, FakeSession, fake_checker
 from truckee.frontends.ftp.service import FTPServer
 from truckee.frontends.ftp.settings import FTPSettings
+from truckee.frontends.gate.journal import Journal, SilentJournal
+from truckee.frontends.gate.registry import Limits, Registry
 
 WIRES: list["Wire"] = []
 """Every transport made, so that a test can end them all."""
@@ -145,12 +147,28 @@ class Server:
     settings: FTPSettings = field(default_factory=FTPSettings)
     vfs: FakeSession = field(default_factory=FakeSession)
     portal: FakePortal | None = None
+    limits: Limits = field(default_factory=Limits)
+    journal: Journal = field(default_factory=SilentJournal)
+    banned: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self.reactor = MemoryReactorClock()
         self.portal = self.portal or FakePortal(fake_checker(self.vfs))
+        registry = Registry(
+            "ftp",
+            self.limits,
+            may_connect=lambda host: host not in self.banned,
+            journal=self.journal,
+            seconds=self.reactor.seconds,
+        )
         self.ftp = FTPServer(
-            self.reactor, self.portal, self.settings, random=bytes, wall_clock=lambda: 1e9
+            self.reactor,
+            self.portal,
+            self.settings,
+            registry,
+            journal=self.journal,
+            random=bytes,
+            wall_clock=lambda: 1e9,
         )
 
     def connect(self, peer="127.0.0.1", local="127.0.0.1") -> "Client":

@@ -12,6 +12,7 @@ from truckee.auth.realm import Dispatcher
 from truckee.auth.throttle import Throttle
 from truckee.frontends.ftp.settings import FTPSettings
 from truckee.frontends.ftp.shell import handler_factory
+from truckee.frontends.gate.registry import Limits
 
 WRITES = [
     "STOR x",
@@ -34,7 +35,7 @@ WRITES += [
 
 
 class House:
-    def __init__(self, tmp_path, **settings) -> None:
+    def __init__(self, tmp_path, limits: Limits | None = None) -> None:
         self.tree = Tree(tmp_path, uri_paths=True)
         owner = self.tree.session()
         self.tree.run(owner.mkdir(("public",)))
@@ -45,9 +46,8 @@ class House:
         client_for = lambda name: self.tree.client  # noqa: E731
         realm = Dispatcher(client_for, {IFTPShell: handler_factory(self.tree.vfs, client_for)})
         self.checker = AnonymousChecker(public.get_cap(), Throttle())
-        self.server = Server(
-            FTPSettings(anonymous=True, **settings), portal=Portal(realm, [self.checker])
-        )
+        portal = Portal(realm, [self.checker])
+        self.server = Server(FTPSettings(anonymous=True), portal=portal, limits=limits or Limits())
 
     def login(self, peer="127.0.0.1", name="anonymous") -> tuple:
         client = self.server.connect(peer)
@@ -98,7 +98,7 @@ def test_a_stranger_has_no_paths_by_capability(house) -> None:
 
 @pytest.mark.threat("F7")
 def test_strangers_of_one_address_have_five_sessions(tmp_path) -> None:
-    house = House(tmp_path, throttle_exempt_loopback=False)
+    house = House(tmp_path, Limits(exempt=()))
     codes = [house.login("127.0.0.2")[1][:3] for _ in range(7)]
     assert codes == ["230"] * 5 + ["421"] * 2
     assert house.login("127.0.0.3")[1].startswith("230")

@@ -13,7 +13,7 @@ from twisted.logger import LogLevel
 from tests.fakes.fake_vfs import FakeSession
 from tests.fakes.ftp_wire import Client, Server
 from tests.system.node import Node
-from truckee.frontends.ftp.settings import FTPSettings
+from truckee.frontends.gate.registry import Limits
 from truckee.frontends.node import service as node_module
 from truckee.frontends.node.logs import RedactingObserver
 
@@ -23,7 +23,7 @@ class Crowd:
 
     def __init__(self) -> None:
         self.vfs = FakeSession(root={"big": bytes(4 << 20), "d": {}})
-        self.server = Server(FTPSettings(max_sessions=200), self.vfs)
+        self.server = Server(vfs=self.vfs, limits=Limits(max_sessions=200))
         self.strangers: list[Client] = []
         self.uploads = []
         self.downloads = []

@@ -199,7 +199,7 @@ class FilestoreTests(TestCase):
 
         await deferToThread(talk)
         (connection,) = [
-            p.session.transfer.connection for p in node.ftp._sessions if p.session.transfer
+            p.session.transfer.connection for p in node.ftp.registry.members() if p.session.transfer
         ]
         assert connection.written < 12 << 20
         for s in kept:

@@ -8,12 +8,12 @@ from twisted.internet.error import CannotListenError
 from tests.fakes.fake_vfs import FakePortal, FakeSession, Gate
 from tests.fakes.ftp_wire import Server
 from truckee.frontends.ftp.service import FTPServer
-from truckee.frontends.ftp.settings import FTPSettings
+from truckee.frontends.gate.registry import Limits
 
 
 @pytest.mark.threat("D2")
 def test_one_connection_too_many_is_told_so() -> None:
-    server = Server(FTPSettings(max_sessions=3))
+    server = Server(limits=Limits(max_sessions=3))
     clients = [server.connect() for _ in range(3)]
     late = server.connect()
     assert late.greeting.startswith("421 ")
@@ -26,7 +26,7 @@ def test_one_connection_too_many_is_told_so() -> None:
 @pytest.mark.threat("D2")
 @pytest.mark.threat("D1")
 def test_strangers_who_say_nothing_make_room_for_who_comes() -> None:
-    server = Server(FTPSettings(max_unauthenticated=3))
+    server = Server(limits=Limits(max_unauthenticated=3))
     logged_in = server.login()
     other = server.connect("10.0.0.1")
     drips = []
@@ -45,7 +45,7 @@ def test_strangers_who_say_nothing_make_room_for_who_comes() -> None:
 
 
 def test_strangers_whose_password_is_being_checked_are_not_sent_away() -> None:
-    server = Server(FTPSettings(max_unauthenticated=2))
+    server = Server(limits=Limits(max_unauthenticated=2))
     server.portal.held = []
     waiting = [server.connect() for _ in range(2)]
     for client in waiting:
@@ -58,13 +58,13 @@ def test_strangers_whose_password_is_being_checked_are_not_sent_away() -> None:
 
 @pytest.mark.threat("D2")
 def test_a_flood_within_one_turn_is_hung_up_on() -> None:
-    server = Server(FTPSettings(max_sessions=10))
+    server = Server(limits=Limits(max_sessions=10))
     built = [server.ftp.build("127.0.0.1") for _ in range(100)]
     assert sum(p is not None for p in built) == 20
 
 
 def test_one_address_has_a_limit_and_loopback_has_none() -> None:
-    server = Server(FTPSettings(max_sessions_per_ip=2))
+    server = Server(limits=Limits(max_sessions_per_ip=2))
     assert server.connect("10.0.0.1").greeting.startswith("220 ")
     assert server.connect("10.0.0.1").greeting.startswith("220 ")
     assert server.connect("10.0.0.1").greeting.startswith("421 ")
@@ -73,7 +73,7 @@ def test_one_address_has_a_limit_and_loopback_has_none() -> None:
 
 
 def test_one_account_has_a_limit() -> None:
-    server = Server(FTPSettings(max_sessions_per_user=2))
+    server = Server(limits=Limits(max_sessions_per_user=2))
     server.login()
     server.login()
     client = server.connect()
@@ -85,7 +85,7 @@ def test_one_account_has_a_limit() -> None:
 @pytest.mark.threat("A2")
 def test_a_banned_address_is_not_even_greeted() -> None:
     server = Server()
-    server.ftp._may_connect = lambda host: host != "10.0.0.9"
+    server.banned.add("10.0.0.9")
     assert server.ftp.build("10.0.0.9") is None
     assert server.ftp.sessions == 0
 
@@ -105,7 +105,7 @@ def test_a_revoked_account_is_shown_out_and_others_stay() -> None:
     assert idle.text().startswith("421 ")
     assert [line[:3] for line in busy.text().split("\r\n")] == ["426", "421", ""]
     server.reactor.advance(1)
-    assert server.ftp.accounts() == {"alice"}
+    assert server.ftp.registry.accounts() == {"alice"}
     assert mine.ask("NOOP").startswith("200 ")
     assert bob.root == {"a": b"1"}
 
@@ -210,6 +210,6 @@ def test_an_accounts_own_limit_counts_too(account_limit) -> None:
     server = Server()
     first = server.login()
     assert isinstance(server.ftp, FTPServer)
-    assert server.ftp.admit(first.protocol, "alice", account_limit)
+    assert server.ftp.registry.admit(first.protocol, "alice", account_limit)
     server.login()
-    assert not server.ftp.admit(first.protocol, "alice", account_limit)
+    assert not server.ftp.registry.admit(first.protocol, "alice", account_limit)

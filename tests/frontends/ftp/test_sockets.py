@@ -255,7 +255,7 @@ class SocketTests(TestCase):
             return sent
 
         sent = await self.in_thread(talk)
-        transfers = [p.session.transfer for p in self.ftp._sessions]
+        transfers = [p.session.transfer for p in self.ftp.registry.members()]
         down, up = sorted(transfers, key=lambda t: t.connection.received)
         assert down.connection.written < 8 << 20
         assert up.connection._held <= 5 << 20
