@@ -10,7 +10,7 @@ import shutil
 
 import pytest
 
-from tests.interop.tahoe_grid import TAHOE, TahoeGrid
+from benchmarks.tahoe_grid import TAHOE, TahoeGrid
 from tests.system.node import Node
 
 pytestmark = [

@@ -4,6 +4,7 @@ Needs the peer's own virtual environment (``make peers``). Everything lives in o
 with `stop`. The nodes start side by side, since each needs seconds of processor time to import.
 """
 
+import json
 import os
 import signal
 import socket
@@ -13,7 +14,7 @@ import urllib.request
 from dataclasses import dataclass, field
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent.parent
+ROOT = Path(__file__).resolve().parent.parent
 TAHOE = ROOT / ".peers" / "tahoe" / "bin" / "tahoe"
 
 
@@ -104,14 +105,27 @@ class TahoeGrid:
     def start(self) -> None:
         for i in range(self.servers):
             self._spawn(self.folder / f"server{i}")
+        self._start_client()
+
+    def restart_client(self) -> None:
+        """End the client node and start it again, with what its configuration says now."""
+        process = self._running.pop()
+        os.killpg(process.pid, signal.SIGTERM)
+        process.wait(30)
+        (self.client / "node.url").unlink()
+        self._start_client()
+
+    def processes(self) -> list[subprocess.Popen]:
+        """Return what runs: the introducer, the servers, and last the client."""
+        return list(self._running)
+
+    def _start_client(self) -> None:
         self._spawn(self.client)
         self.url = self._wait_for(self.client / "node.url")
         deadline = time.monotonic() + 90
         while True:
             try:
                 with urllib.request.urlopen(self.url + "?t=json", timeout=10) as answer:
-                    import json
-
                     known = json.load(answer)["servers"]
                 connected = sum(
                     1 for s in known if s["connection_status"].lower().startswith("connected")
