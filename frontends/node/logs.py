@@ -69,6 +69,8 @@ class RedactingObserver:
         self._write = write
         self._seconds = seconds
         self._kinds: dict[tuple[object, object], list[float]] = {}
+        self.dropped = 0
+        """How many lines were counted instead of written."""
 
     def __call__(self, event: LogEvent) -> None:
         """Write one event."""
@@ -86,7 +88,12 @@ class RedactingObserver:
         self._write("\n".join(lines) + "\n")
 
     def _held_back(self, event: LogEvent) -> int | None:
-        """Return how many of this kind were swallowed before this one; None to swallow it, too."""
+        """Return how many of this kind were swallowed before this one; None to swallow it, too.
+
+        What `truckee.frontends.gate.record` writes is paced there, for each source by itself.
+        """
+        if event.get("paced"):
+            return 0
         now = self._seconds()
         kind = (event.get("log_namespace"), event.get("log_format"))
         if len(self._kinds) > 1000:
@@ -99,11 +106,15 @@ class RedactingObserver:
             self._kinds[kind][1] += 1
             return 0
         self._kinds[kind][2] += 1
+        self.dropped += 1
         return None
 
 
-def begin(directory: Path, *, to_file: bool = True) -> None:
-    """Send all events of this process to the log file of a node directory, and nowhere else."""
+def begin(directory: Path, *, to_file: bool = True) -> RedactingObserver:
+    """Send all events of this process to the log file of a node directory, and nowhere else.
+
+    Return what writes them, which counts what it did not write.
+    """
     write: Callable[[str], object]
     if to_file:
         folder = directory / "logs"
@@ -113,8 +124,10 @@ def begin(directory: Path, *, to_file: bool = True) -> None:
         write = _to_standard_error
     levels = LogLevelFilterPredicate(defaultLogLevel=LogLevel.info)
     levels.setLogLevelForNamespace("log_legacy", LogLevel.warn)  # each port opened and closed
-    observer = FilteringLogObserver(RedactingObserver(write), [levels])
+    writer = RedactingObserver(write)
+    observer = FilteringLogObserver(writer, [levels])
     globalLogBeginner.beginLoggingTo([observer], redirectStandardIO=False, discardBuffer=False)
+    return writer
 
 
 class _RotatingFile:
