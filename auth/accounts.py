@@ -12,7 +12,7 @@ import ipaddress
 import re
 import shlex
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import date
 from types import MappingProxyType
@@ -161,10 +161,19 @@ class AccountTable:
     accounts: Mapping[str, Account] = field(default_factory=dict)
     bad_lines: tuple[BadLine, ...] = ()
     plaintext_lines: tuple[int, ...] = ()
+    switched_off: frozenset[str] = field(default=frozenset(), repr=False)
+    perhaps: frozenset[bytes] = field(default=frozenset(), repr=False)
+    key: bytes = field(default=b"", repr=False)
 
     def get(self, name: str) -> Account | None:
         """Return the account of that name (NFC), or None: unknown, or switched off."""
         return self.accounts.get(name)
+
+    def mentions(self, name: str) -> bool:
+        """Return whether a line is about this name (NFC), be it good, bad or possibly meant."""
+        if name in self.accounts or name in self.switched_off:
+            return True
+        return plaintext_digest(self.key, name.encode("utf-8", "replace")) in self.perhaps
 
     def highest_cost(self, default: int) -> int:
         """Return the highest bcrypt cost in use, or `default` when there is no hash."""
@@ -403,7 +412,20 @@ class _Reader:
             if name not in self.disabled
             and not any(rest.startswith(name) for rest in self.unfinished)
         }
-        return AccountTable(MappingProxyType(accounts), tuple(self.bad), tuple(self.plaintext))
+        return AccountTable(
+            MappingProxyType(accounts),
+            tuple(self.bad),
+            tuple(self.plaintext),
+            frozenset(self.disabled),
+            frozenset(self._perhaps()),
+            self.policy.key,
+        )
+
+    def _perhaps(self) -> Iterator[bytes]:
+        """Give the digests of all that an unfinished name may have been; secrets may follow it."""
+        for rest in self.unfinished:
+            for end in range(1, min(len(rest), _NAME_LIMIT) + 1):
+                yield plaintext_digest(self.policy.key, rest[:end].encode("utf-8"))
 
 
 def _is_root(word: str) -> bool:

@@ -67,8 +67,44 @@ class Accounts(Protocol):
         ...
 
 
-def _today() -> date:
+class Attempt(Protocol):
+    """Somebody who wants to come in, by whatever means."""
+
+    @property
+    def source(self) -> str:
+        """The address it comes from, as text."""
+        ...
+
+    @property
+    def protocol(self) -> str:
+        """The frontend that asks."""
+        ...
+
+
+def today() -> date:
+    """Return the day in UTC."""
     return datetime.fromtimestamp(time.time(), UTC).date()
+
+
+def may_enter(accounts: Accounts, account: Account, attempt: Attempt, day: date) -> bool:
+    """Return whether an account may be used at all, this way, from there, on that day."""
+    return (
+        not account.locked
+        and not accounts.is_expired(account, day)
+        and account.options.allows_protocol(attempt.protocol)
+        and account.options.allows_source(attempt.source)
+    )
+
+
+def granted(accounts: Accounts, account: Account) -> FTPAvatarID:
+    """Return what a login with the right credential gives."""
+    return FTPAvatarID(
+        username=account.name,
+        rootcap=account.rootcap,
+        readonly=account.options.readonly or account.rootcap.is_readonly,
+        options=account.options,
+        generation=accounts.generation(account.name),
+    )
 
 
 @implementer(ICredentialsChecker)
@@ -83,7 +119,7 @@ class AccountFileChecker:
         pool: PasswordPool,
         throttle: Throttle,
         clock: IReactorTime,
-        today: Callable[[], date] = _today,
+        today: Callable[[], date] = today,
     ) -> None:
         """Take the accounts, bcrypt's queue, the throttle, the clock of its delays, the date."""
         self._accounts = accounts
@@ -113,14 +149,12 @@ class AccountFileChecker:
         table = self._accounts.table
         account = table.get(login.username)
         if await self._verify(login, account, table) and account is not None:
-            return FTPAvatarID(
-                username=account.name,
-                rootcap=account.rootcap,
-                readonly=account.options.readonly or account.rootcap.is_readonly,
-                options=account.options,
-                generation=self._accounts.generation(account.name),
-            )
-        delay = self._throttle.failed(login.source, login.username, known=account is not None)
+            # once more: the file may have changed while bcrypt worked
+            found = self._accounts.table.get(login.username)
+            if found is account or (found is not None and self._still(login, account, found)):
+                return granted(self._accounts, found)
+        known = table.mentions(login.username)
+        delay = self._throttle.failed(login.source, login.username, known=known)
         await deferLater(self._clock, delay)
         raise UnauthorizedLogin(REFUSED)
 
@@ -128,7 +162,7 @@ class AccountFileChecker:
         self, login: PasswordLogin, account: Account | None, table: AccountTable
     ) -> bool:
         """Run exactly one bcrypt check; return whether the login is good."""
-        usable = account is not None and self._may_enter(login, account)
+        usable = account is not None and may_enter(self._accounts, account, login, self._today())
         stored = account.password if account is not None and usable else None
         password = login.password
         if len(password) > MAXIMUM_PASSWORD:
@@ -143,13 +177,9 @@ class AccountFileChecker:
                 return hmac.compare_digest(digest, given)
         return False
 
-    def _may_enter(self, login: PasswordLogin, account: Account) -> bool:
-        return (
-            not account.locked
-            and not self._accounts.is_expired(account, self._today())
-            and account.options.allows_protocol(login.protocol)
-            and account.options.allows_source(login.source)
-        )
+    def _still(self, login: PasswordLogin, before: Account, found: Account) -> bool:
+        unchanged = found.password == before.password
+        return unchanged and may_enter(self._accounts, found, login, self._today())
 
     def _dummy_for(self, table: AccountTable) -> bytes:
         """Return the hash for names without one; as dear as the dearest of the table."""

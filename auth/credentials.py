@@ -22,7 +22,7 @@ class PasswordLogin:
         self, username: str | bytes, password: str | bytes, source: str = "", protocol: str = ""
     ) -> None:
         """Take name and password in either form; `source` is the peer's address as text."""
-        self.username = _text(username)
+        self.username = name_of(username)
         self.password = password.encode("utf-8") if isinstance(password, str) else password
         self.source = source
         self.protocol = protocol
@@ -47,7 +47,8 @@ class AnonymousLogin:
         self.protocol = protocol
 
 
-def _text(name: str | bytes) -> str:
+def name_of(name: str | bytes) -> str:
+    """Return a user name in NFC, from whatever form a frontend has it in."""
     text = name.decode("utf-8", "surrogateescape") if isinstance(name, bytes) else name
     return unicodedata.normalize("NFC", text)
 

@@ -54,12 +54,12 @@ def parse(key_type: str, text: str, comment: str = "") -> PublicKey:
         raise AccountError("the public key is not base64") from None
     if len(blob) > _MAXIMUM_BLOB:
         raise AccountError("the public key is too long")
-    _check(key_type.encode("ascii"), _strings(blob))
+    _check(key_type.encode("ascii"), strings(blob))
     return PublicKey(key_type, blob, comment)
 
 
-def _strings(blob: bytes) -> list[bytes]:
-    """Return the length-prefixed strings that make up a key blob, exactly."""
+def strings(blob: bytes) -> list[bytes]:
+    """Return the length-prefixed strings that make up a key blob; AccountError if it is cut."""
     found, position = [], 0
     while position < len(blob):
         length = int.from_bytes(blob[position : position + 4])

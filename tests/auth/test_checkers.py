@@ -325,3 +325,30 @@ def test_today_is_a_day():
     house = House()
     checker = AccountFileChecker(house.accounts, house.pool, house.throttle, house.clock)
     assert checker._today() >= TODAY.replace(year=2024)
+
+
+@pytest.mark.threat("A7")
+@pytest.mark.parametrize(
+    ("line", "enters"),
+    [
+        (f"good {BCRYPT} {OTHER}", True),
+        (f"good {COST7} {WRITE}", False),
+        (f"good ! {WRITE}", False),
+        (f"good {BCRYPT} {WRITE} proto=web", False),
+        (f"nobody {BCRYPT} {WRITE}", False),
+    ],
+)
+def test_what_the_file_says_when_bcrypt_has_ended_is_what_counts(line, enters):
+    house = House()
+    cpu = LateCpu()
+    house.checker._pool = PasswordPool(cpu, house.clock, house.check)
+    results: list = []
+    house.checker.requestAvatarId(PasswordLogin("good", b"x", "192.0.2.1", "ftp")).addBoth(
+        results.append
+    )
+    house.accounts.table = parse((line + "\n").encode(), Policy(key=house.accounts.key))
+    cpu.jobs[0].callback(True)
+    house.clock.advance(2)
+    assert hasattr(results[0], "rootcap") is enters
+    if enters:
+        assert results[0].rootcap.text == OTHER
