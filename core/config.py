@@ -1,110 +1,42 @@
 """What ``truckee.cfg`` says: checked values for the node's assembly.
 
-Knows every section and key (docs/configuration.rst), their types and defaults; touches nothing but
-the text it is given. In ``truckee.cfg`` a key not known is an error with its name and line; in a
-Tahoe node's ``tahoe.cfg`` it is a warning, and so are Tahoe's keys that have no effect here.
+Knows what every key means and its default (docs/configuration.rst); touches nothing but the text it
+is given. In ``truckee.cfg`` a key not known is an error with its name and line; in a Tahoe node's
+``tahoe.cfg`` it is a warning, and so are Tahoe's keys that have no effect here. What FTP and SFTP
+have in common is one value, whichever of their sections it stands in.
 """
 
 import ipaddress
-import re
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Literal
 
 from truckee.core import ini
-from truckee.core.errors import ConfigError, TruckeeError
-from truckee.core.formats.caps import DirectoryCap, parse_strict
+from truckee.core.config_keys import FTP, SFTP, check_known, home_of
+from truckee.core.config_values import Network, Reader
+from truckee.core.errors import ConfigError
+from truckee.core.formats.caps import DirectoryCap
 
 NAME = "truckee.cfg"
 TAHOE_NAME = "tahoe.cfg"
 DEFAULT_FTP_ENDPOINT = "tcp:8021:interface=127.0.0.1"
-
-C = TypeVar("C", bound=str)
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
-
-_COMMON = frozenset(
-    {
-        "enabled", "port", "accounts.file", "accounts.plaintext", "accounts.insecure_permissions",
-        "anonymous.rootcap", "uri_paths", "rmdir_nonempty", "commit_mode", "spool_dir",
-        "spool_max", "max_sessions", "max_sessions_per_user", "max_sessions_per_ip",
-        "max_unauthenticated", "login_grace", "throttle_exempt", "dir_cache_ttl", "idle_timeout",
-        "log_paths",
-    }
-)  # fmt: skip
-USED = {
-    "node": frozenset({"nickname", "private_dir"}),
-    "grid": frozenset({"mode"}),
-    "embedded": frozenset({"stores"}),
-    "client": frozenset({"shares.needed", "shares.happy", "shares.total"}),
-    "storage": frozenset({"reserved_space", "fsync"}),
-    "ftpd": _COMMON
-    | {
-        "tls", "insecure_plaintext", "passive_ports", "masquerade_address", "active_mode",
-        "data_timeout",
-    },
-}  # fmt: skip
-UNUSED = {
-    "node": frozenset(
-        {
-            "reveal-ip-address", "tub.port", "tub.location", "web.port", "web.static", "tempdir",
-            "timeout.keepalive", "timeout.disconnect", "log_gatherer.furl",
-        }
-    ),
-    "client": frozenset(
-        {
-            "mutable.format", "helper.furl", "peers.preferred", "storage.plugins", "force_foolscap",
-            "introducer.furl", "key_generator.furl",
-        }
-    ),
-    "storage": frozenset(
-        {
-            "enabled", "anonymous", "readonly", "storage_dir", "expire.enabled", "expire.mode",
-            "expire.override_lease_duration", "expire.cutoff_date", "expire.immutable",
-            "expire.mutable", "plugins", "grid_management", "debug_discard", "force_foolscap",
-        }
-    ),
-    "helper": frozenset({"enabled"}),
-    "ftpd": frozenset({"accounts.url", "accounts.url.ca_file", "tls_certificate", "tls_key"}),
-    "sftpd": _COMMON
-    | {"host_pubkey_file", "host_privkey_file", "password_auth", "accounts.url"},
-    "connections": frozenset({"tcp"}),
-    "tor": frozenset(
-        {
-            "enabled", "control.port", "launch", "tor.executable", "socks.port", "onion",
-            "onion.local_port", "onion.external_port", "onion.private_key_file",
-        }
-    ),
-    "i2p": frozenset(
-        {
-            "enabled", "sam.port", "launch", "i2p.configdir", "i2p.executable", "dest",
-            "dest.port", "dest.private_key_file",
-        }
-    ),
-}  # fmt: skip
-_ANY_KEY = frozenset({"grid_managers", "grid_manager_certificates"})
-_TRUE = frozenset({"yes", "true", "on", "1"})
-_FALSE = frozenset({"no", "false", "off", "0"})
-_NUMBER = re.compile(r"[0-9]{1,18}")
-_SECONDS = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,6})?)\s*s?")
-_SIZE = re.compile(r"([0-9]{1,18})\s*([KMGTPE]?)(i?)B?", re.IGNORECASE)
-_RANGE = re.compile(r"([0-9]{1,5})-([0-9]{1,5})")
-_SUFFIXES = " KMGTPE"
+DEFAULT_SFTP_ENDPOINT = "tcp:8022:interface=127.0.0.1"
+DEFAULT_METRICS_ENDPOINT = "tcp:8023:interface=127.0.0.1"
 
 
 @dataclass(frozen=True, slots=True)
-class FtpConfig:
-    """The section [ftpd]; times in seconds."""
+class AccessConfig:
+    """What [ftpd] and [sftpd] share: who may come in, how many, and what they find."""
 
     accounts_file: Path
-    enabled: bool = True
-    ports: tuple[str, ...] = (DEFAULT_FTP_ENDPOINT,)
-    ports_given: bool = False
     accounts_plaintext: Literal["allow", "warn", "refuse"] = "warn"
     accounts_permissions: Literal["refuse", "warn"] = "refuse"
+    accounts_url: str | None = None
+    accounts_url_ca_file: Path | None = None
     anonymous_rootcap: DirectoryCap | None = field(default=None, repr=False)
     uri_paths: bool = False
     rmdir_nonempty: bool = False
+    commit_mode: Literal["wait", "background"] = "wait"
     spool_dir: Path | None = None
     spool_max: int | None = None
     max_sessions: int = 200
@@ -114,14 +46,44 @@ class FtpConfig:
     login_grace: float = 60.0
     throttle_exempt: tuple[Network, ...] = ()
     dir_cache_ttl: float = 3.0
+    log_paths: bool = False
+    post_upload: str | None = None
+    post_login: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FtpConfig:
+    """What [ftpd] says of FTP alone; times in seconds."""
+
+    enabled: bool = True
+    ports: tuple[str, ...] = (DEFAULT_FTP_ENDPOINT,)
+    ports_given: bool = False
+    proxies: tuple[Network, ...] = ()
+    """Who may say, by the PROXY protocol, for whom it connects."""
     passive_ports: range | None = range(50000, 50101)
-    masquerade_address: ipaddress.IPv4Address | None = None
+    masquerade_address: ipaddress.IPv4Address | str | None = None
+    """An address, or the name of one."""
     active_mode: bool = True
     idle_timeout: float = 300.0
     data_timeout: float = 60.0
-    tls: str = "auto"
+    tls: Literal["auto", "required", "off"] = "auto"
+    tls_certificate: Path | None = None
+    tls_key: Path | None = None
     insecure_plaintext: bool = False
-    log_paths: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class SftpConfig:
+    """What [sftpd] says of SFTP alone; times in seconds."""
+
+    enabled: bool = True
+    ports: tuple[str, ...] = (DEFAULT_SFTP_ENDPOINT,)
+    ports_given: bool = False
+    proxies: tuple[Network, ...] = ()
+    host_privkey_file: Path | None = None
+    host_pubkey_file: Path | None = None
+    password_auth: bool = True
+    idle_timeout: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +96,12 @@ class NodeConfig:
     needed: int
     happy: int
     total: int
+    access: AccessConfig
     ftp: FtpConfig
+    sftp: SftpConfig
+    metrics_port: str | None = DEFAULT_METRICS_ENDPOINT
+    """The endpoint of the figures; None for none."""
+    metrics_port_given: bool = False
     nickname: str = ""
     reserved_space: int = 0
     fsync: bool = True
@@ -144,8 +111,8 @@ class NodeConfig:
 def parse(text: str, directory: Path, name: str = NAME) -> NodeConfig:
     """Return the configuration of a node directory; ConfigError for the first thing wrong."""
     values = ini.parse(text, name)
-    warnings = _check_known(values, name)
-    reader = _Reader(values, name, directory)
+    warnings = check_known(values, name, lenient=name == TAHOE_NAME)
+    reader = Reader(values, name, directory)
     mode = reader.choice("grid", "mode", ("embedded", "grid"), "embedded")
     stores = reader.paths("embedded", "stores")
     if mode != "embedded" or not stores:
@@ -160,6 +127,9 @@ def parse(text: str, directory: Path, name: str = NAME) -> NodeConfig:
     fsync = reader.flag("storage", "fsync", True)
     if not fsync:
         warnings.append("storage.fsync = no: a power cut may lose what was acknowledged")
+    access = _access(_Shared(values, name, directory), private)
+    if access.commit_mode == "background":
+        warnings.append("commit_mode = background: an upload may fail after it was acknowledged")
     return NodeConfig(
         directory=directory,
         private=private,
@@ -167,7 +137,11 @@ def parse(text: str, directory: Path, name: str = NAME) -> NodeConfig:
         needed=needed,
         happy=reader.number("client", "shares.happy", min(7, total), 1, total),
         total=total,
-        ftp=_ftp(reader, private),
+        access=access,
+        ftp=_ftp(reader),
+        sftp=_sftp(reader),
+        metrics_port=reader.text("node", "metrics.port", DEFAULT_METRICS_ENDPOINT) or None,
+        metrics_port_given=reader.has("node", "metrics.port"),
         nickname=reader.text("node", "nickname", ""),
         reserved_space=reader.size("storage", "reserved_space", 0),
         fsync=fsync,
@@ -175,170 +149,81 @@ def parse(text: str, directory: Path, name: str = NAME) -> NodeConfig:
     )
 
 
-def _check_known(values: Mapping[ini.Key, ini.Value], name: str) -> list[str]:
-    warnings = []
-    for (section, key), value in values.items():
-        if key in USED.get(section, ()):
-            continue
-        where = f"{name} line {value.line}: [{section}] {key}"
-        if key in UNUSED.get(section, ()) or section in _ANY_KEY:
-            warnings.append(f"{where} has no effect in this release")
-        elif name == TAHOE_NAME:
-            warnings.append(f"{where} is not known")
-        else:
-            raise ConfigError(f"{where} is not known")
-    return warnings
+class _Shared(Reader):
+    """Reads a key from whichever of the two sections has it."""
+
+    def home(self, section: str, key: str) -> str:
+        """Return the section that has the key; ConfigError when both have it and differ."""
+        return home_of(self.values, key, self.name)
 
 
-def _ftp(reader: "_Reader", private: Path) -> FtpConfig:
-    s = "ftpd"
-    accounts = "accounts.file"
-    reader.choice(s, "commit_mode", ("wait",), "wait")
-    return FtpConfig(
-        accounts_file=reader.path(s, accounts, "")
-        if reader.has(s, accounts)
-        else private / "accounts",
-        enabled=reader.flag(s, "enabled", False),
-        ports=reader.words(s, "port", (DEFAULT_FTP_ENDPOINT,)),
-        ports_given=reader.has(s, "port"),
+def _access(reader: _Shared, private: Path) -> AccessConfig:
+    s, file, ca = FTP, "accounts.file", "accounts.url.ca_file"
+    permissions = "accounts.insecure_permissions"
+
+    def most(key: str, default: int) -> int:
+        return reader.number(s, key, default, 1, 100_000)
+
+    access = AccessConfig(
+        accounts_file=reader.optional_path(s, file) or private / "accounts",
         accounts_plaintext=reader.choice(
             s, "accounts.plaintext", ("allow", "warn", "refuse"), "warn"
         ),
-        accounts_permissions=reader.choice(
-            s, "accounts.insecure_permissions", ("refuse", "warn"), "refuse"
-        ),
+        accounts_permissions=reader.choice(s, permissions, ("refuse", "warn"), "refuse"),
+        accounts_url=reader.url(s, "accounts.url"),
+        accounts_url_ca_file=reader.optional_path(s, ca),
         anonymous_rootcap=reader.rootcap(s, "anonymous.rootcap"),
         uri_paths=reader.flag(s, "uri_paths", False),
         rmdir_nonempty=reader.choice(s, "rmdir_nonempty", ("refuse", "unlink"), "refuse")
         == "unlink",
+        commit_mode=reader.choice(s, "commit_mode", ("wait", "background"), "wait"),
         spool_dir=reader.path(s, "spool_dir", "tmp/spool"),
         spool_max=reader.size(s, "spool_max", 0) or None,
-        max_sessions=reader.number(s, "max_sessions", 200, 1, 100_000),
-        max_sessions_per_user=reader.number(s, "max_sessions_per_user", 60, 1, 100_000),
-        max_sessions_per_ip=reader.number(s, "max_sessions_per_ip", 60, 1, 100_000),
-        max_unauthenticated=reader.number(s, "max_unauthenticated", 100, 1, 100_000),
+        max_sessions=most("max_sessions", 200),
+        max_sessions_per_user=most("max_sessions_per_user", 60),
+        max_sessions_per_ip=most("max_sessions_per_ip", 60),
+        max_unauthenticated=most("max_unauthenticated", 100),
         login_grace=reader.seconds(s, "login_grace", 60.0),
         throttle_exempt=reader.networks(s, "throttle_exempt", "127.0.0.0/8, ::1/128"),
         dir_cache_ttl=reader.seconds(s, "dir_cache_ttl", 3.0),
-        passive_ports=reader.port_range(s, "passive_ports", "50000-50100"),
-        masquerade_address=reader.address(s, "masquerade_address"),
-        active_mode=reader.flag(s, "active_mode", True),
-        idle_timeout=reader.seconds(s, "idle_timeout", 300.0),
-        data_timeout=reader.seconds(s, "data_timeout", 60.0),
-        tls=reader.choice(s, "tls", ("auto", "off"), "auto"),
-        insecure_plaintext=reader.flag(s, "insecure_plaintext", False),
         log_paths=reader.flag(s, "log_paths", False),
+        post_upload=reader.url(s, "post_upload"),
+        post_login=reader.url(s, "post_login"),
     )
+    if access.accounts_url_ca_file is not None and access.accounts_url is None:
+        raise reader.error(s, ca, "needs accounts.url")
+    return access
 
 
-class _Reader:
-    """Values by type. Every error names key and line, and quotes nothing that may be secret."""
+def _ftp(reader: Reader) -> FtpConfig:
+    config = FtpConfig(
+        enabled=reader.flag(FTP, "enabled", False),
+        ports=reader.words(FTP, "port", (DEFAULT_FTP_ENDPOINT,)),
+        ports_given=reader.has(FTP, "port"),
+        proxies=reader.networks(FTP, "proxy_protocol", ""),
+        passive_ports=reader.port_range(FTP, "passive_ports", "50000-50100"),
+        masquerade_address=reader.host(FTP, "masquerade_address"),
+        active_mode=reader.flag(FTP, "active_mode", True),
+        idle_timeout=reader.seconds(FTP, "idle_timeout", 300.0),
+        data_timeout=reader.seconds(FTP, "data_timeout", 60.0),
+        tls=reader.choice(FTP, "tls", ("auto", "required", "off"), "auto"),
+        tls_certificate=reader.optional_path(FTP, "tls_certificate"),
+        tls_key=reader.optional_path(FTP, "tls_key"),
+        insecure_plaintext=reader.flag(FTP, "insecure_plaintext", False),
+    )
+    if config.tls_key is not None and config.tls_certificate is None:
+        raise reader.error(FTP, "tls_key", "needs tls_certificate")
+    return config
 
-    def __init__(self, values: Mapping[ini.Key, ini.Value], name: str, directory: Path) -> None:
-        self._values = values
-        self._name = name
-        self._directory = directory
 
-    def has(self, section: str, key: str) -> bool:
-        return (section, key) in self._values
-
-    def text(self, section: str, key: str, default: str) -> str:
-        value = self._values.get((section, key))
-        return default if value is None else value.text
-
-    def error(self, section: str, key: str, what: str) -> ConfigError:
-        value = self._values.get((section, key))
-        line = "" if value is None else f" line {value.line}"
-        return ConfigError(f"{self._name}{line}: [{section}] {key} {what}")
-
-    def flag(self, section: str, key: str, default: bool) -> bool:
-        text = self.text(section, key, "yes" if default else "no").lower()
-        if text not in _TRUE | _FALSE:
-            raise self.error(section, key, "takes yes or no")
-        return text in _TRUE
-
-    def choice(self, section: str, key: str, allowed: tuple[C, ...], default: C) -> C:
-        text = self.text(section, key, str(default))
-        found = next((word for word in allowed if word.lower() == text.lower()), None)
-        if found is None:
-            raise self.error(section, key, f"takes {' or '.join(allowed)}")
-        return found
-
-    def number(self, section: str, key: str, default: int, lowest: int, highest: int) -> int:
-        text = self.text(section, key, str(default))
-        if not _NUMBER.fullmatch(text) or not lowest <= int(text) <= highest:
-            raise self.error(section, key, f"takes a number from {lowest} to {highest}")
-        return int(text)
-
-    def seconds(self, section: str, key: str, default: float) -> float:
-        found = _SECONDS.fullmatch(self.text(section, key, str(default)))
-        if found is None:
-            raise self.error(section, key, "takes seconds")
-        return float(found.group(1))
-
-    def size(self, section: str, key: str, default: int) -> int:
-        found = _SIZE.fullmatch(self.text(section, key, str(default)))
-        if found is None:
-            raise self.error(section, key, "takes a size such as 10G or 512MiB")
-        number, suffix, binary = found.groups()
-        size = int(number)
-        for _ in range(_SUFFIXES.index(suffix.upper() or " ")):
-            size *= 1024 if binary else 1000
-        return size
-
-    def words(self, section: str, key: str, default: tuple[str, ...]) -> tuple[str, ...]:
-        """Return a comma-separated list, which must not be empty when it is given."""
-        if not self.has(section, key):
-            return default
-        words = [word.strip() for word in re.split(r"[,\n]", self.text(section, key, ""))]
-        found = tuple(word for word in words if word)
-        if not found:
-            raise self.error(section, key, "is empty")
-        return found
-
-    def path(self, section: str, key: str, default: str) -> Path:
-        return self._directory / Path(self.text(section, key, default)).expanduser()
-
-    def paths(self, section: str, key: str) -> tuple[Path, ...]:
-        return tuple(self._directory / Path(p).expanduser() for p in self.words(section, key, ()))
-
-    def networks(self, section: str, key: str, default: str) -> tuple[Network, ...]:
-        words = re.split(r"[,\s]+", self.text(section, key, default))
-        named = {"loopback": ("127.0.0.0/8", "::1/128")}
-        try:
-            return tuple(
-                ipaddress.ip_network(network)
-                for word in words
-                if word
-                for network in named.get(word, (word,))
-            )
-        except ValueError:
-            raise self.error(section, key, "takes networks such as 10.0.0.0/8") from None
-
-    def address(self, section: str, key: str) -> ipaddress.IPv4Address | None:
-        text = self.text(section, key, "")
-        try:
-            return ipaddress.IPv4Address(text) if text else None
-        except ValueError:
-            raise self.error(section, key, "takes an IPv4 address in this release") from None
-
-    def port_range(self, section: str, key: str, default: str) -> range | None:
-        text = self.text(section, key, default)
-        if not text:
-            return None
-        found = _RANGE.fullmatch(text.replace(" ", ""))
-        if found is None or not 1 <= int(found[1]) <= int(found[2]) <= 65535:
-            raise self.error(section, key, "takes a range such as 50000-50100, or nothing")
-        return range(int(found[1]), int(found[2]) + 1)
-
-    def rootcap(self, section: str, key: str) -> DirectoryCap | None:
-        text = self.text(section, key, "")
-        if not text:
-            return None
-        try:
-            cap = parse_strict(text)
-        except TruckeeError:
-            cap = None
-        if not isinstance(cap, DirectoryCap):
-            raise self.error(section, key, "takes the capability of a directory")
-        return cap
+def _sftp(reader: Reader) -> SftpConfig:
+    return SftpConfig(
+        enabled=reader.flag(SFTP, "enabled", False),
+        ports=reader.words(SFTP, "port", (DEFAULT_SFTP_ENDPOINT,)),
+        ports_given=reader.has(SFTP, "port"),
+        proxies=reader.networks(SFTP, "proxy_protocol", ""),
+        host_privkey_file=reader.optional_path(SFTP, "host_privkey_file"),
+        host_pubkey_file=reader.optional_path(SFTP, "host_pubkey_file"),
+        password_auth=reader.flag(SFTP, "password_auth", True),
+        idle_timeout=reader.seconds(SFTP, "idle_timeout", 0.0),
+    )

@@ -58,7 +58,7 @@ def _edit(
     config: NodeConfig, name: str, change: account_edits.Change, *, new: bool = False
 ) -> None:
     try:
-        account_edits.edit(config.ftp.accounts_file, change, create=new)
+        account_edits.edit(config.access.accounts_file, change, create=new)
     except AccountError as error:
         code = Exit.FAILED
         if "no account of that name" in str(error):
@@ -73,7 +73,7 @@ def _edit(
 
 def _table(config: NodeConfig) -> AccountTable:
     try:
-        return first_account.read_table(config.ftp.accounts_file, config)
+        return first_account.read_table(config.access.accounts_file, config)
     except AccountError as error:
         raise CommandError("cannot read the account file", str(error)) from None
 
@@ -132,8 +132,8 @@ def add(
 def _check_new(config: NodeConfig, name: str) -> None:
     """Complain about the name before anybody types a password or a directory is made."""
     try:
-        check_name(name, anonymous=config.ftp.anonymous_rootcap is not None)
-        path = config.ftp.accounts_file
+        check_name(name, anonymous=config.access.anonymous_rootcap is not None)
+        path = config.access.accounts_file
         if path.exists() and account_edits.read(path).has(name):
             what = f"cannot add the account {escape(name)}"
             raise CommandError(what, "it is there already", "another name", Exit.CONFLICT)
@@ -346,7 +346,7 @@ def passwd(
     """Change the password of an account (of your own, without a name)."""
     config = _node(settings, directory)
     name = name or first_account.user_name()
-    if not account_edits.read(config.ftp.accounts_file).has(name):
+    if not account_edits.read(config.access.accounts_file).has(name):
         why = "there is no account of that name"
         what = f"cannot change the password of {escape(name)}"
         raise CommandError(what, why, "truckee account list", Exit.NOT_FOUND)

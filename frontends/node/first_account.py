@@ -48,7 +48,7 @@ def existing(config: NodeConfig) -> FirstAccount | None:
 
     AccountError when the file cannot be used.
     """
-    path = config.ftp.accounts_file
+    path = config.access.accounts_file
     if not path.exists() and not path.is_symlink():
         return None
     table = read_table(path, config)
@@ -57,9 +57,9 @@ def existing(config: NodeConfig) -> FirstAccount | None:
 
 def read_table(path: Path, config: NodeConfig) -> AccountTable:
     """Return the accounts as the node will see them; AccountError."""
-    data, _ = read_account_file(path, config.ftp.accounts_permissions)
-    plaintext = config.ftp.accounts_plaintext
-    anonymous = config.ftp.anonymous_rootcap is not None
+    data, _ = read_account_file(path, config.access.accounts_permissions)
+    plaintext = config.access.accounts_plaintext
+    anonymous = config.access.anonymous_rootcap is not None
     return parse(data, Policy(plaintext, anonymous, b"only looked at"))
 
 
@@ -80,7 +80,7 @@ async def create(
     password = kept.decode("ascii").strip()
     hashed = await cpu.run(hash_password, password.encode("ascii"))
     account_edits.edit(
-        config.ftp.accounts_file,
+        config.access.accounts_file,
         lambda document: account_edits.add(document, name, hashed, root, []),
         create=True,
     )

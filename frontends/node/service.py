@@ -7,8 +7,10 @@ listeners first, commits in flight are waited for, then everything below is clos
 
 import os
 import resource
+import socket
 import time
 from collections.abc import Mapping, Sequence
+from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +28,7 @@ from truckee.auth.passwords import PasswordPool
 from truckee.auth.realm import Dispatcher
 from truckee.auth.throttle import Throttle
 from truckee.core.client import Client
-from truckee.core.config import FtpConfig, NodeConfig
+from truckee.core.config import AccessConfig, NodeConfig
 from truckee.core.cpu import PoolCpu
 from truckee.core.download.cache import ReaderCache
 from truckee.core.errors import ConfigError
@@ -97,7 +99,7 @@ class Storage:
             encoding,
             convergence,
             reactor,
-            config.ftp.dir_cache_ttl,
+            config.access.dir_cache_ttl,
         )
         self._started = False
 
@@ -134,9 +136,10 @@ class Storage:
 class Ftp:
     """The FTP frontend of a node with its accounts."""
 
-    def __init__(self, config: FtpConfig, storage: Storage, reactor: Any) -> None:  # noqa: ANN401
+    def __init__(self, node: NodeConfig, storage: Storage, reactor: Any) -> None:  # noqa: ANN401
         """Put the rooms together; touches the spool folder."""
-        self._config = config
+        self._config = node.ftp
+        self._access = config = node.access
         self._storage = storage
         self._reactor = reactor
         self._bcrypt = PoolCpu(reactor, BCRYPT_THREADS, "bcrypt")
@@ -157,6 +160,7 @@ class Ftp:
             config.spool_max,
             uri_paths=config.uri_paths,
             rmdir_nonempty="unlink" if config.rmdir_nonempty else "refuse",
+            commit_mode=config.commit_mode,
             wall=time.time,
         )
         registry = Registry(
@@ -166,7 +170,7 @@ class Ftp:
             on_refusal=self.throttle.limit_hit,
         )
         portal = Portal(self._realm(), [self._checker()])
-        self.server = FTPServer(reactor, portal, _settings(config), registry)
+        self.server = FTPServer(reactor, portal, _settings(node), registry)
         self.services = MultiService()
         self.services.addService(self.server)
         self.accounts.on_revoked(self._close)
@@ -176,9 +180,9 @@ class Ftp:
         return Dispatcher(client_for, {IFTPShell: handler_factory(self._vfs, client_for)})
 
     def _checker(self) -> CompositeChecker:
-        pool = PasswordPool(self._bcrypt, self._reactor, patience=self._config.login_grace)
+        pool = PasswordPool(self._bcrypt, self._reactor, patience=self._access.login_grace)
         checker = AccountFileChecker(self.accounts, pool, self.throttle, self._reactor)
-        root = self._config.anonymous_rootcap
+        root = self._access.anonymous_rootcap
         if root is None:
             return CompositeChecker(checker)
         return CompositeChecker(checker, AnonymousChecker(root, self.throttle))
@@ -235,7 +239,7 @@ class Ftp:
         self._bcrypt.stop()
 
 
-def _limits(config: FtpConfig) -> Limits:
+def _limits(config: AccessConfig) -> Limits:
     descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     sessions = bearable_sessions(config.max_sessions, descriptors)
     if sessions < config.max_sessions:
@@ -250,17 +254,28 @@ def _limits(config: FtpConfig) -> Limits:
     )
 
 
-def _settings(config: FtpConfig) -> FTPSettings:
+def _address(given: IPv4Address | str | None) -> IPv4Address | None:
+    """Return an address, looked up once when it is given as a name; ConfigError."""
+    if not isinstance(given, str):
+        return given
+    try:
+        return IPv4Address(socket.gethostbyname(given))
+    except (OSError, ValueError):
+        raise ConfigError("[ftpd] masquerade_address: the name is not known") from None
+
+
+def _settings(node: NodeConfig) -> FTPSettings:
+    config = node.ftp
     return FTPSettings(
         passive_ports=config.passive_ports,
-        masquerade_address=config.masquerade_address,
+        masquerade_address=_address(config.masquerade_address),
         active_mode=config.active_mode,
-        login_grace=config.login_grace,
+        login_grace=node.access.login_grace,
         idle_timeout=config.idle_timeout,
         data_timeout=config.data_timeout,
         drain_timeout=DRAIN,
-        anonymous=config.anonymous_rootcap is not None,
-        log_paths=config.log_paths,
+        anonymous=node.access.anonymous_rootcap is not None,
+        log_paths=node.access.log_paths,
     )
 
 
@@ -294,7 +309,7 @@ class Node:
         """Start the listeners; see `Ftp.start`. Without any frontend it is a ConfigError."""
         if not self.config.ftp.enabled:
             raise ConfigError("no frontend is enabled: set [ftpd] enabled = yes")
-        self._ftp = Ftp(self.config.ftp, self.storage, self._reactor)
+        self._ftp = Ftp(self.config, self.storage, self._reactor)
         result = await self._ftp.start(ftp_endpoints)
         self._control.start()
         self.storage.warm_up()

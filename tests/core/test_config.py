@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from tests.fakes.account_lines import BAD_ROOTS, WRITE
-from truckee.core.config import DEFAULT_FTP_ENDPOINT, NodeConfig, parse
+from truckee.core.config import DEFAULT_FTP_ENDPOINT, DEFAULT_SFTP_ENDPOINT, NodeConfig, parse
 from truckee.core.errors import ConfigError
 
 BASE = "[embedded]\nstores = servers/00, /disk/truckee-store\n"
@@ -20,8 +20,8 @@ def test_defaults_are_those_of_the_book():
     assert found.stores == (Path("/node/servers/00"), Path("/disk/truckee-store"))
     assert (found.needed, found.happy, found.total) == (3, 7, 10)
     assert found.private == Path("/node/private")
-    assert found.ftp.accounts_file == Path("/node/private/accounts")
-    assert found.ftp.spool_dir == Path("/node/tmp/spool")
+    assert found.access.accounts_file == Path("/node/private/accounts")
+    assert found.access.spool_dir == Path("/node/tmp/spool")
     assert found.ftp.ports == (DEFAULT_FTP_ENDPOINT,)
     assert not found.ftp.enabled
     assert not found.ftp.ports_given
@@ -38,19 +38,19 @@ def test_every_key_has_its_type():
         f"throttle_exempt = loopback, 10.0.0.0/8\nanonymous.rootcap = {WRITE}\n"
     )
     assert found.private == Path("/keys")
-    assert found.ftp.accounts_file == Path("/keys/accounts")
+    assert found.access.accounts_file == Path("/keys/accounts")
     assert (found.needed, found.happy, found.total) == (2, 2, 4)
     assert (found.reserved_space, found.fsync) == (1 << 30, False)
     assert any("fsync" in w for w in found.warnings)
     assert found.ftp.ports == ("tcp:21", "tcp6:21")
     assert found.ftp.ports_given
-    assert found.ftp.spool_max == 10**10
-    assert found.ftp.login_grace == 30
+    assert found.access.spool_max == 10**10
+    assert found.access.login_grace == 30
     assert found.ftp.passive_ports is None
     assert found.ftp.masquerade_address == IPv4Address("192.0.2.7")
-    assert found.ftp.rmdir_nonempty
-    assert ip_network("10.0.0.0/8") in found.ftp.throttle_exempt
-    assert found.ftp.anonymous_rootcap is not None
+    assert found.access.rmdir_nonempty
+    assert ip_network("10.0.0.0/8") in found.access.throttle_exempt
+    assert found.access.anonymous_rootcap is not None
     assert "URI" not in repr(found)
 
 
@@ -68,10 +68,10 @@ def test_every_key_has_its_type():
         "[ftpd]\nlogin_grace = soon",
         "[ftpd]\npassive_ports = 9-1",
         "[ftpd]\npassive_ports = 1-65536",
-        "[ftpd]\nmasquerade_address = here",
+        "[ftpd]\nmasquerade_address = 1.2.3",
         "[ftpd]\nthrottle_exempt = all",
         "[ftpd]\naccounts.plaintext = perhaps",
-        "[ftpd]\ncommit_mode = background",
+        "[ftpd]\ncommit_mode = later",
         "[ftpd]\nport =",
         *(f"[ftpd]\nanonymous.rootcap = {cap}" for cap in list(BAD_ROOTS.values())[3:]),
     ],
@@ -105,3 +105,107 @@ def test_keys_of_tahoe_without_effect_are_told():
 def test_without_stores_of_its_own_a_node_cannot_run_yet(text):
     with pytest.raises(ConfigError):
         parse(text, HERE)
+
+
+def test_what_both_doors_share_may_stand_in_either_section():
+    found = config(
+        "[ftpd]\nlogin_grace = 30\nmax_sessions = 7\nidle_timeout = 9\n"
+        "[sftpd]\naccounts.file = keys\nmax_sessions = 7\nport = 22\npassword_auth = no\n"
+        "host_privkey_file = private/old\nproxy_protocol = 10.0.0.1, 10.1.0.0/16\n"
+    )
+    assert found.access.accounts_file == Path("/node/keys")
+    assert (found.access.login_grace, found.access.max_sessions) == (30, 7)
+    assert (found.ftp.idle_timeout, found.sftp.idle_timeout) == (9, 0)
+    assert (found.sftp.ports, found.sftp.ports_given) == (("22",), True)
+    assert not found.sftp.password_auth
+    assert found.sftp.host_privkey_file == Path("/node/private/old")
+    assert found.sftp.host_pubkey_file is None
+    assert found.sftp.proxies == (ip_network("10.0.0.1"), ip_network("10.1.0.0/16"))
+    assert found.ftp.proxies == ()
+
+
+def test_two_values_for_one_thing_are_an_error_that_names_both_lines():
+    with pytest.raises(ConfigError) as found:
+        config("[ftpd]\nlogin_grace = 30\n[sftpd]\nlogin_grace = 60\n")
+    said = str(found.value)
+    assert "line 4 [ftpd] and line 6 [sftpd]: login_grace" in said
+
+
+def test_an_error_names_the_section_where_the_key_stands():
+    with pytest.raises(ConfigError, match=r"line 4: \[sftpd\] login_grace"):
+        config("[sftpd]\nlogin_grace = soon\n")
+
+
+def test_one_section_alone_makes_a_node_of_one_door():
+    only_ftp, only_sftp = config("[ftpd]\nenabled = yes\n"), config("[sftpd]\nenabled = yes\n")
+    assert (only_ftp.ftp.enabled, only_ftp.sftp.enabled) == (True, False)
+    assert (only_sftp.ftp.enabled, only_sftp.sftp.enabled) == (False, True)
+    assert only_sftp.sftp.ports == (DEFAULT_SFTP_ENDPOINT,)
+
+
+def test_tls_has_three_ways_and_a_certificate():
+    found = config("[ftpd]\ntls = required\ntls_certificate = c.pem\ntls_key = /k.pem\n")
+    assert found.ftp.tls == "required"
+    assert (found.ftp.tls_certificate, found.ftp.tls_key) == (Path("/node/c.pem"), Path("/k.pem"))
+    with pytest.raises(ConfigError, match="needs tls_certificate"):
+        config("[ftpd]\ntls_key = /k.pem\n")
+
+
+def test_a_masquerade_address_may_be_a_name():
+    assert config("[ftpd]\nmasquerade_address = ftp.example.org\n").ftp.masquerade_address == (
+        "ftp.example.org"
+    )
+
+
+def test_figures_are_served_on_loopback_unless_nothing_is_said():
+    assert config().metrics_port == "tcp:8023:interface=127.0.0.1"
+    assert not config().metrics_port_given
+    assert config("[node]\nmetrics.port =\n").metrics_port is None
+    found = config("[node]\nmetrics.port = 9000\n")
+    assert (found.metrics_port, found.metrics_port_given) == ("9000", True)
+
+
+def test_acknowledging_before_storing_is_possible_and_warned_of():
+    found = config("[sftpd]\ncommit_mode = background\n")
+    assert found.access.commit_mode == "background"
+    assert any("commit_mode" in warning for warning in found.warnings)
+
+
+@pytest.mark.parametrize("key", ["accounts.url", "post_upload", "post_login"])
+@pytest.mark.parametrize(
+    ("url", "good"),
+    [
+        ("https://accounts.example/check?a=b", True),
+        ("https://accounts.example:8443/", True),
+        ("http://localhost:80/", True),
+        ("http://127.0.0.9/", True),
+        ("http://[::1]:1/x", True),
+        ("http://accounts.example/", False),
+        ("http://10.0.0.1/", False),
+        ("http://127.0.0.1.example/", False),
+        ("https://user:word@accounts.example/", False),
+        ("https:///path", False),
+        ("https://h/#part", False),
+        ("https://h:99999/", False),
+        ("https://[::1/", False),
+        ("https://h/a b", False),
+        ("ftp://accounts.example/", False),
+        ("accounts.example", False),
+    ],
+)
+def test_secrets_go_to_https_or_to_this_machine(key, url, good):
+    text = f"[ftpd]\n{key} = {url}\n"
+    if good:
+        found = config(text).access
+        assert url in (found.accounts_url, found.post_upload, found.post_login)
+    else:
+        with pytest.raises(ConfigError, match=rf"line 4: \[ftpd\] {key}") as error:
+            config(text)
+        assert "word" not in str(error.value)
+
+
+def test_a_ca_file_goes_with_a_url():
+    found = config("[ftpd]\naccounts.url = https://a.example/\naccounts.url.ca_file = ca.pem\n")
+    assert found.access.accounts_url_ca_file == Path("/node/ca.pem")
+    with pytest.raises(ConfigError, match=r"needs accounts\.url"):
+        config("[ftpd]\naccounts.url.ca_file = ca.pem\n")

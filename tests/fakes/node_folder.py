@@ -15,5 +15,5 @@ def make_node(folder: Path, accounts: str | None = ACCOUNTS, servers: int = 1) -
         folder, creation.plan(GridOptions(servers=servers)), None, grid.make_stores
     )
     if accounts is not None:
-        files.replace(config.ftp.accounts_file, accounts.encode())
+        files.replace(config.access.accounts_file, accounts.encode())
     return folder

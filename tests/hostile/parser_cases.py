@@ -306,7 +306,7 @@ idle_timeout = 300
 @parser("configuration", [CONFIGURATION], ConfigError)
 def _(raw):
     found = config.parse(as_text(raw), Path("/nowhere"))
-    for path in (*found.stores, found.private, found.ftp.accounts_file):
+    for path in (*found.stores, found.private, found.access.accounts_file):
         with suppress(OSError):
             path.stat()
 

@@ -25,7 +25,7 @@ RANDOM = {  # jitter of delays and of retries: nothing that anybody must not gue
 IMPORT_BY_NAME = {"frontends/cli/main.py"}  # from a table of its own
 TEXT_TO_INT = {  # each behind a pattern of ASCII digits
     "auth/accounts.py",
-    "core/config.py",
+    "core/config_values.py",
     "core/formats/base32.py",
     "core/formats/dirnode.py",
     "core/formats/netstring.py",

@@ -94,7 +94,7 @@ def test_a_node_directory_has_configuration_secrets_and_stores(tmp_path):
 def test_keys_may_lie_elsewhere(tmp_path):
     config = make(tmp_path / "node", tmp_path / "keys")
     assert config.private == tmp_path / "keys"
-    assert config.ftp.accounts_file == tmp_path / "keys" / "accounts"
+    assert config.access.accounts_file == tmp_path / "keys" / "accounts"
     assert not (tmp_path / "node" / "private").exists()
     assert creation.load(tmp_path / "node") == config
 
