@@ -20,8 +20,8 @@ from truckee.frontends.vfs.read_stream import Budget, ReadStream, Sized
 _PIECE = 256 * 1024
 
 
-class ReadHandle(Protocol):
-    """A file open for reading."""
+class Contents(Protocol):
+    """A file open for reading or writing, as its bytes are now."""
 
     @property
     def attributes(self) -> Attributes:
@@ -37,16 +37,20 @@ class ReadHandle(Protocol):
         """Return the range, cut at the end of the file; b"" from the end on."""
         ...
 
+    def close(self) -> None:
+        """Stop requests under way; may be called again. A `send_to` is its consumer's to stop."""
+        ...
+
+
+class ReadHandle(Contents, Protocol):
+    """A file open for reading."""
+
     async def send_to(self, consumer: IConsumer, offset: int = 0, size: int | None = None) -> None:
         """Write the range to `consumer` in order; returns when all is written.
 
         Registers one push producer (none for an empty range) and unregisters it. Pause and resume
         are honoured; after stopProducing: DownloadStopped.
         """
-        ...
-
-    def close(self) -> None:
-        """Stop requests under way; may be called again. A `send_to` is its consumer's to stop."""
         ...
 
 
@@ -176,9 +180,13 @@ class PendingReadHandle(PendingHandle):
 class WriteHandle(PendingHandle):
     """A file open for writing. Nothing is linked before `commit`; `abandon` forgets it all."""
 
-    def __init__(self, file: PendingFile, owner: Closer, *, append: bool) -> None:
+    def __init__(
+        self, file: PendingFile, owner: Closer, *, append: bool, created: bool = False
+    ) -> None:
         super().__init__(file, owner)
         self._append = append
+        self.created = created
+        """Whether the name did not exist before this handle."""
 
     async def write(self, offset: int | None, data: bytes) -> None:
         """Put `data` at `offset` (None, or a handle opened with append: at the current end).
@@ -209,7 +217,7 @@ class WriteHandle(PendingHandle):
         self._check()
         self.file.mode = mode
 
-    async def adopt(self, source: ReadHandle) -> None:
+    async def adopt(self, source: Contents) -> None:
         """Become a copy of `source`, without moving data if that is a stored file.
 
         Only for a file that is empty so far; a commit without further changes links the same

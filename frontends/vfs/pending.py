@@ -61,6 +61,8 @@ class PendingFile:
         """The mutable file that a commit publishes to, instead of linking a new one."""
         self.immutable_base: ImmutableFileNode | None = None
         """The file whose contents the buffer may still be."""
+        self.created = False
+        """Whether nothing was linked here when it was opened."""
         self.had_mtime = False
         """Whether the link that stood here when it was opened carries a time set by a client."""
         self.opened = Gate()

@@ -17,7 +17,7 @@ from truckee.core.errors import (
     NotWriteableError,
     OperationCancelledError,
 )
-from truckee.core.interfaces import Client, FilesystemNode, Readable
+from truckee.core.interfaces import Client, FileNode, FilesystemNode, Readable
 from truckee.frontends.vfs.attributes import Attributes
 from truckee.frontends.vfs.commits import edit_edge
 from truckee.frontends.vfs.handles import (
@@ -197,13 +197,15 @@ class VFSSession:
         if file is not None and file.buffer.poisoned:  # only somebody who reads it is left
             self._vfs.pending.abandon(file)
             file = None
+        created = False
         if file is None:
             file = await self._open_new(path, truncate, create, exclusive)
+            created = file.created
         elif exclusive:
             raise ExistingChildError("the file exists")
         elif file.mode is not None and not file.mode & 0o200:
             raise NotWriteableError("the file is read-only")
-        handle = self._given_out(WriteHandle(file, self, append=append))
+        handle = self._given_out(WriteHandle(file, self, append=append, created=created))
         if truncate and handle.size:
             try:
                 await handle.truncate(0)
@@ -223,6 +225,7 @@ class VFSSession:
             spot = await self._locate_new(path, creating=create)
             parent = writable_parent(spot)
             with self._vfs.guard.adding(parent):
+                file.created = spot.edge is None
                 if exclusive:
                     await self._create_empty(file, spot)
                 elif spot.edge is None:
@@ -354,13 +357,30 @@ class VFSSession:
         self._check_mutable(target)
         if await self._mine(target) is not None:
             raise ExistingChildError("the name exists")
-        node = as_file(_linked(await self._walker.locate(source))[0])
+        node = await self._node_to_link(source)
         new = await self._locate_new(target)
         if new.edge is not None or self._pending_at(new):
             raise ExistingChildError("the name exists")
         parent = writable_parent(new)
         with self._vfs.guard.adding(parent):
             await parent.set_node(new.name, node, overwrite=False)
+
+    async def _node_to_link(self, source: Path) -> FileNode:
+        """Return the file of that name, with what this account has written to it so far.
+
+        Clients link right behind a close that is not answered yet, and an exclusively created
+        name is linked to nothing until then.
+        """
+        await self._mine(source)
+        spot = await self._walker.locate(source)
+        for file in self._pending_at(spot):
+            if file.closing:
+                await file.quiet()
+            else:
+                await self.commit_pending(file)
+        if spot.parent is not None:
+            spot = await self._walker.locate(source)
+        return as_file(_linked(spot)[0])
 
     async def set_attributes(
         self,

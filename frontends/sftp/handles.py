@@ -1,0 +1,145 @@
+"""What a client has open on one channel, by handles that cannot be guessed or reused.
+
+Knows names for handles and how many there may be; touches randomness alone.
+"""
+
+import os
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from truckee.frontends.sftp.errors import FAILURE, Refused
+from truckee.frontends.sftp.open_flags import Opening
+from truckee.frontends.sftp.order import Turns
+from truckee.frontends.vfs.handles import Contents, WriteHandle
+from truckee.frontends.vfs.paths import Path
+from truckee.frontends.vfs.session import Batch
+
+MAX_FILES = 256
+MAX_DIRECTORIES = 64
+
+
+@dataclass(slots=True, eq=False)
+class OpenFile:
+    """A file, opened to read, to write, or both."""
+
+    path: Path
+    opening: Opening
+    reading: Contents
+    """Where READ reads, also while the file is written."""
+    writing: WriteHandle | None
+    """Where WRITE writes; the same object as `reading`."""
+    began: float
+    turns: Turns = field(default_factory=Turns)
+    moved: int = 0
+    """Bytes read or written so far."""
+    failed: bool = False
+
+    def let_go(self) -> None:
+        """Close without a commit."""
+        self.turns.close()
+        self.reading.close()
+
+
+@dataclass(slots=True, eq=False)
+class OpenDirectory:
+    """A directory that is being listed."""
+
+    path: Path
+    batches: AsyncIterator[Batch]
+    began: float
+    turns: Turns = field(default_factory=Turns)
+    rest: list[bytes] = field(default_factory=list)
+    """Entries that had no room in the last reply, in reverse order."""
+    moved: int = 0
+
+    def let_go(self) -> None:
+        """Forget it."""
+        self.turns.close()
+
+
+Item = OpenFile | OpenDirectory
+
+
+class Handles:
+    """All that is open on one channel."""
+
+    def __init__(self, random: Callable[[int], bytes] = os.urandom) -> None:
+        self._random = random
+        self._items: dict[bytes, Item] = {}
+        self._files = 0
+        self._directories = 0
+
+    def __len__(self) -> int:
+        """Return how many are open."""
+        return len(self._items)
+
+    @contextmanager
+    def room_for_file(self) -> Iterator[None]:
+        """Count a file that is about to be opened; Refused when there are too many."""
+        if self._files >= MAX_FILES:
+            raise Refused(FAILURE, "too many open files")
+        self._files += 1
+        try:
+            yield
+        except BaseException:
+            self._files -= 1
+            raise
+
+    @contextmanager
+    def room_for_directory(self) -> Iterator[None]:
+        """Likewise a directory."""
+        if self._directories >= MAX_DIRECTORIES:
+            raise Refused(FAILURE, "too many open directories")
+        self._directories += 1
+        try:
+            yield
+        except BaseException:
+            self._directories -= 1
+            raise
+
+    def add(self, item: Item) -> bytes:
+        """Enter what was opened; return its handle."""
+        handle = self._random(8).hex().encode("ascii")
+        while handle in self._items:
+            handle = self._random(8).hex().encode("ascii")
+        self._items[handle] = item
+        return handle
+
+    def item(self, handle: bytes) -> Item:
+        """Return what is open under the handle; Refused if nothing is."""
+        found = self._items.get(handle)
+        if found is None:
+            raise Refused(FAILURE, "invalid handle")
+        return found
+
+    def file(self, handle: bytes) -> OpenFile:
+        """Return a file; Refused if it is none."""
+        found = self._items.get(handle)
+        if not isinstance(found, OpenFile):
+            raise Refused(FAILURE, "invalid handle")
+        return found
+
+    def directory(self, handle: bytes) -> OpenDirectory:
+        """Return a directory; Refused if it is none."""
+        found = self._items.get(handle)
+        if not isinstance(found, OpenDirectory):
+            raise Refused(FAILURE, "invalid handle")
+        return found
+
+    def remove(self, handle: bytes) -> Item:
+        """Return what is open under the handle, which is invalid from now on."""
+        found = self.item(handle)
+        del self._items[handle]
+        if isinstance(found, OpenFile):
+            self._files -= 1
+        else:
+            self._directories -= 1
+        return found
+
+    def drain(self) -> list[Item]:
+        """Make all handles invalid; return what was open."""
+        items = list(self._items.values())
+        self._items.clear()
+        self._files = self._directories = 0
+        return items
