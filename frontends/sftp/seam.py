@@ -41,6 +41,11 @@ class Channel(Protocol):
 class Subsystem(Protocol):
     """What runs on a channel. Called from the reactor's thread alone."""
 
+    @property
+    def busy(self) -> bool:
+        """Whether requests are under way, commits among them."""
+        ...
+
     def start(self, channel: Channel) -> None:
         """Take the channel; called once, first."""
         ...
