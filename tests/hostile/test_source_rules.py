@@ -132,6 +132,8 @@ NUMBERS_TO_INT = {  # from floats and addresses
     "core/directory.py",
     "core/download/reader.py",
     "core/formats/immutable_share.py",
+    "frontends/gate/pacing.py",
+    "frontends/node/figures.py",  # the kernel's count of pages
     "frontends/node/logs.py",
     "frontends/vfs/attributes.py",
     "frontends/vfs/pending.py",
