@@ -1,6 +1,10 @@
 """``make bench``: the figures that matter, as ratios taken in one run; writes RESULTS.rst.
 
-python -m benchmarks [--quick] [--only files,small,ftp,memory]
+python -m benchmarks [--quick] [--only files,sftp,clients]
+
+files, stages, small, ftp, memory: the core and FTP. sftp: large and small files beside the servers
+people would use instead and stock Tahoe-LAFS; ftp-peers: the same for FTP. clients: fifty at once.
+names: long directories. logins: with passwords and keys. slow: a wire with delay.
 """
 
 import argparse
@@ -14,10 +18,31 @@ from pathlib import Path
 from twisted.internet.defer import Deferred
 from twisted.internet.task import react
 
-from benchmarks import directories, files, ftp, memory, stages
+from benchmarks import (
+    crowd,
+    directories,
+    files,
+    ftp,
+    ftp_peers,
+    logins,
+    memory,
+    names,
+    sftp,
+    slow,
+    stages,
+)
+from benchmarks.fleet import Fleet
 from benchmarks.measure import MB, Report, random_file
 from truckee.frontends.node import process
 
+BESIDE = {
+    "ftp-peers": ftp_peers.measure,
+    "sftp": sftp.measure,
+    "clients": crowd.measure,
+    "logins": logins.measure,
+    "slow": slow.measure,
+}
+ALL = ("files", "stages", "small", "ftp", "memory", *BESIDE, "names")
 RESULTS = Path(__file__).parent / "RESULTS.rst"
 
 
@@ -38,6 +63,12 @@ async def run(options: argparse.Namespace, folder: Path, report: Report) -> None
             await ftp.measure(report, folder, servers, size, 2 * rounds)
     if "memory" in only:
         memory.measure(report, folder, quick=options.quick)
+    with Fleet(folder, report) as fleet:
+        for name, measure in BESIDE.items():
+            if name in only:
+                measure(report, folder, fleet, quick=options.quick)
+        if "names" in only:
+            await names.measure(report, folder, fleet, quick=options.quick)
 
 
 def write_results(report: Report) -> None:
@@ -75,7 +106,7 @@ def write_results(report: Report) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="smaller and once; writes no results")
-    parser.add_argument("--only", default="files,stages,small,ftp,memory")
+    parser.add_argument("--only", default=",".join(ALL))
     parser.add_argument("--folder", help="where the stores are made; default a temporary one")
     options = parser.parse_args()
     folder = Path(tempfile.mkdtemp(dir=options.folder))

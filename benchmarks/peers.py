@@ -202,7 +202,9 @@ def missing(kind: type[Server]) -> str:
     if kind is Pyftpdlib:
         if not CLIENTS.exists():
             return "no pyftpdlib: make peers"
-        probe = subprocess.run([CLIENTS, "-c", "import pyftpdlib"], capture_output=True)
+        probe = subprocess.run(
+            [CLIENTS, "-c", "import pyftpdlib"], check=False, capture_output=True
+        )
         return "no pyftpdlib: make peers" if probe.returncode else ""
     return ""
 

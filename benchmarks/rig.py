@@ -11,7 +11,7 @@ from truckee.core.grid import make_stores
 from truckee.core.interfaces import Encoding
 from truckee.core.mutable.file import MutableFile
 from truckee.frontends.node.creation import GridOptions, create, plan
-from truckee.frontends.node.service import Storage
+from truckee.frontends.node.storage import Storage
 
 
 class Rig:
