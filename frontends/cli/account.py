@@ -237,7 +237,7 @@ def _new_directory(settings: Settings, config: NodeConfig) -> str:
 
 def _create_here(config: NodeConfig, reactor: Any) -> str:  # noqa: ANN401
     """Make a directory with the stores opened in this process."""
-    from truckee.frontends.node.service import Storage  # noqa: PLC0415 - most account commands need no grid
+    from truckee.frontends.node.storage import Storage  # noqa: PLC0415 - most account commands need no grid
 
     storage = Storage(config, reactor)
     results: list[str | Failure] = []

@@ -11,14 +11,14 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import click
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.interfaces import IAddress
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -30,8 +30,9 @@ from truckee.frontends.cli.main import Settings, default_directory
 from truckee.frontends.cli.output import CommandError, Exit, code_for, say, say_object, warn
 from truckee.frontends.node import creation, endpoints, first_account, logs, process
 from truckee.frontends.node.creation import GridOptions
+from truckee.frontends.node.doors import Place
 from truckee.frontends.node.first_account import FIRST_PASSWORD, FirstAccount
-from truckee.frontends.node.service import Node
+from truckee.frontends.node.service import Node, Places, Wishes
 
 _LONGEST_STOP = 38.0
 _log = Logger()
@@ -60,6 +61,13 @@ def _grid_options(command: Command) -> Command:
     return command
 
 
+def _door_options(command: Command) -> Command:
+    for name in ("sftp", "ftp"):
+        text = f"Where {name.upper()} listens in this run."
+        command = click.option(f"--{name}", multiple=True, metavar="ENDPOINT", help=text)(command)
+    return command
+
+
 @dataclass(frozen=True, slots=True)
 class Wanted:
     """What the command line said about the node."""
@@ -67,14 +75,14 @@ class Wanted:
     directory: Path
     options: GridOptions
     private: Path | None = None
-    ftp: tuple[str, ...] | None = None
+    doors: Wishes = field(default_factory=Wishes)
     as_json: bool = False
 
 
 @click.command()
 @_directory_argument
 @_grid_options
-@click.option("--ftp", multiple=True, metavar="ENDPOINT", help="Where FTP listens in this run.")
+@_door_options
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object when all is up.")
 @click.pass_obj
 def start(
@@ -87,6 +95,7 @@ def start(
     total: int | None,
     private_dir: Path | None,
     ftp: tuple[str, ...],
+    sftp: tuple[str, ...],
     as_json: bool,
 ) -> int:
     """Start a node, and make it first if there is none."""
@@ -94,7 +103,7 @@ def start(
         _absolute(directory or settings.directory),
         GridOptions(servers, disks, needed, happy, total),
         private_dir,
-        _endpoints(ftp),
+        Wishes(_endpoints("ftp", ftp), _endpoints("sftp", sftp)),
         as_json,
     )
     process.harden()
@@ -105,18 +114,20 @@ def start(
 
 @click.command()
 @_directory_argument
-@click.option("--ftp", multiple=True, metavar="ENDPOINT", help="Where FTP listens in this run.")
+@_door_options
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object when all is up.")
 @click.pass_obj
 def run(
     settings: Settings,
     directory: Path | None,
     ftp: tuple[str, ...],
+    sftp: tuple[str, ...],
     as_json: bool,
 ) -> int:
     """Run an existing node in the foreground, as a service."""
     place = _absolute(directory or settings.directory)
-    wanted = Wanted(place, GridOptions(), None, _endpoints(ftp), as_json)
+    doors = Wishes(_endpoints("ftp", ftp), _endpoints("sftp", sftp))
+    wanted = Wanted(place, GridOptions(), None, doors, as_json)
     process.harden()
     _warn_root()
     config = _open(wanted, create=False)
@@ -146,7 +157,7 @@ def create(
             "cannot create a node", "there is one already", "truckee start", Exit.CONFLICT
         )
     options = GridOptions(servers, disks, needed, happy, total)
-    wanted = Wanted(place, options, private_dir, None, as_json)
+    wanted = Wanted(place, options, private_dir, as_json=as_json)
     process.harden()
     _warn_root()
     config = _open(wanted, create=True)
@@ -157,11 +168,12 @@ def _absolute(path: Path) -> Path:
     return path.expanduser().absolute()
 
 
-def _endpoints(given: Sequence[str]) -> tuple[str, ...] | None:
+def _endpoints(door: str, given: Sequence[str]) -> tuple[str, ...] | None:
     try:
         return tuple(map(endpoints.parse, given)) or None
     except ConfigError as error:
-        raise CommandError("--ftp", str(error), "--ftp 8021", Exit.USAGE) from None
+        advice = f"--{door} 8021" if door == "ftp" else f"--{door} 8022"
+        raise CommandError(f"--{door}", str(error), advice, Exit.USAGE) from None
 
 
 def _warn_root() -> None:
@@ -294,9 +306,9 @@ class _Run:
             self._tell_created(account)
             self._reactor.stop()
             return
-        addresses, moved = await node.start_frontends(self._wanted.ftp)
+        places = await node.start_frontends(self._wanted.doors)
         process.notify_ready()
-        self._tell_ready(account, addresses, moved)
+        self._tell_ready(account, places)
 
     def _end(self) -> Deferred[None]:
         """Stop the node; called by the reactor before it ends. Fires when all is closed."""
@@ -328,33 +340,29 @@ class _Run:
         self._tell_account(account)
         say(f"Start    truckee start {directory}")
 
-    def _tell_ready(
-        self,
-        account: FirstAccount,
-        addresses: Sequence[IAddress],
-        moved: bool,
-    ) -> None:
-        places = [(_host(a), int(getattr(a, "port", 0))) for a in addresses]
-        if moved:
-            warn(f"the usual FTP port is taken by another program: using {places[0][1]} this time")
+    def _tell_ready(self, account: FirstAccount, places: Places) -> None:
+        doors = {"ftp": places.ftp, "sftp": places.sftp}
+        for name, place in doors.items():
+            if place is not None and place.moved:
+                port = _places(place)[0][1]
+                warn(
+                    f"the usual {name.upper()} port is taken by another program: "
+                    f"using {port} this time"
+                )
+        directory = str(self._config.directory)
         if self._wanted.as_json:
-            host, port = places[0]
-            ftp = {"host": host, "port": port}
-            directory = str(self._config.directory)
-            say_object({"ready": True, "ftp": ftp, "account": account.name, "directory": directory})
+            found = {name: _as_fields(place) for name, place in doors.items() if place is not None}
+            say_object({"ready": True, **found, "account": account.name, "directory": directory})
             return
-        config = self._config
-        say(f"Truckee {version('truckee')} is up (pid {os.getpid()}), data in {config.directory}")
+        say(f"Truckee {version('truckee')} is up (pid {os.getpid()}), data in {directory}")
         self._tell_grid()
         say()
         self._tell_account(account)
-        for host, port in places:
-            shown = f"[{host}]" if ":" in host else host
-            say(f"FTP      ftp://{_quoted(account.name)}@{shown}:{port}/")
-        host, port = places[0]
+        for name, place in doors.items():
+            if place is not None:
+                _tell_door(name, place, account.name)
         if account.name:
-            user = json.dumps(account.name, ensure_ascii=False)
-            say(f"Try      curl -u {user} -T FILE ftp://{host}:{port}/")
+            _tell_what_to_try(places, account.name)
         say()
         say("Stop     SIGTERM" if self._service else "Stop     Ctrl-C")
 
@@ -398,12 +406,33 @@ def _device(store: Path) -> int | None:
         return None
 
 
-def _host(address: IAddress) -> str:
-    host = str(getattr(address, "host", ""))
-    return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
+def _places(place: Place) -> list[tuple[str, int]]:
+    """Return host and port of each address; one that means every interface is shown as ours."""
+    everywhere = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104
+    hosts = [(str(getattr(a, "host", "")), int(getattr(a, "port", 0))) for a in place.addresses]
+    return [(everywhere.get(host, host), port) for host, port in hosts]
 
 
-def _quoted(name: str) -> str:
-    from urllib.parse import quote  # noqa: PLC0415
+def _as_fields(place: Place) -> dict[str, object]:
+    host, port = _places(place)[0]
+    return {"host": host, "port": port}
 
-    return quote(name, safe="")
+
+def _tell_door(name: str, place: Place, account: str) -> None:
+    for host, port in _places(place):
+        shown = f"[{host}]" if ":" in host else host
+        url = f"{name}://{quote(account, safe='')}@{shown}:{port}/"
+        note = f"({place.fingerprint})" if place.fingerprint else ""
+        say(f"{name.upper():<9}{url:<40} {note}".rstrip())
+
+
+def _tell_what_to_try(places: Places, account: str) -> None:
+    if places.sftp is not None:
+        host, port = _places(places.sftp)[0]
+        shown = f"[{host}]" if ":" in host else host
+        say(f"Try      sftp -P {port} {shlex.quote(f'{account}@{shown}')}")
+    elif places.ftp is not None:
+        host, port = _places(places.ftp)[0]
+        shown = f"[{host}]" if ":" in host else host
+        user = json.dumps(account, ensure_ascii=False)
+        say(f"Try      curl -u {user} -T FILE ftp://{shown}:{port}/")

@@ -14,7 +14,7 @@ from tests.fakes.fake_vfs import FakeSession
 from tests.fakes.ftp_wire import Client, Server
 from tests.system.node import Node
 from truckee.frontends.gate.registry import Limits
-from truckee.frontends.node import service as node_module
+from truckee.frontends.node.access import bearable_sessions
 from truckee.frontends.node.logs import RedactingObserver
 
 
@@ -104,7 +104,7 @@ def test_a_crowd_of_drip_clients_is_gone_in_time_and_others_are_served() -> None
     ],
 )
 def test_there_are_no_more_sessions_than_descriptors_allow(descriptors, wanted, given) -> None:
-    assert node_module.bearable_sessions(wanted, descriptors) == given
+    assert bearable_sessions(wanted, descriptors) == given
 
 
 @pytest.mark.threat("D2")

@@ -45,7 +45,7 @@ WALL_CLOCK = {  # dates of links, leases, listings, accounts and certificates; n
     "core/storage/server.py",
     "frontends/cli/account.py",
     "frontends/ftp/service.py",
-    "frontends/node/service.py",
+    "frontends/node/access.py",
     "frontends/node/process.py",
 }
 

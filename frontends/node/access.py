@@ -1,0 +1,151 @@
+"""Who may come into a node, and what they find: accounts, passwords, bans, limits, one filestore.
+
+Knows the rooms of auth and the vfs, to put them together once for all doors; touches the account
+file, the spool folder and the threads for bcrypt. Revoking an account reaches every door.
+"""
+
+import os
+import resource
+import time
+from pathlib import Path
+from typing import Any
+
+from twisted.cred.portal import Portal
+from twisted.logger import Logger
+from twisted.protocols.ftp import IFTPShell
+
+from truckee.auth.account_file import AccountFile
+from truckee.auth.checkers import (
+    AccountFileChecker,
+    AnonymousChecker,
+    Checker,
+    CompositeChecker,
+)
+from truckee.auth.passwords import PasswordPool
+from truckee.auth.realm import Dispatcher
+from truckee.auth.throttle import Throttle
+from truckee.core.config import AccessConfig
+from truckee.core.cpu import PoolCpu
+from truckee.frontends.ftp.shell import handler_factory
+from truckee.frontends.gate.journal import Door, Journal
+from truckee.frontends.gate.registry import Ledger, Limits, Registry
+from truckee.frontends.node.storage import Storage
+from truckee.frontends.vfs.process import Vfs
+
+BCRYPT_THREADS = 2
+KEPT_DESCRIPTORS = 128  # for stores, spool, log and listeners
+
+_log = Logger()
+
+
+def bearable_sessions(wanted: int, descriptors: int) -> int:
+    """Return how many sessions of two connections each this many open files can bear."""
+    if descriptors == resource.RLIM_INFINITY:
+        return wanted
+    return max(8, min(wanted, (descriptors - KEPT_DESCRIPTORS) // 2))
+
+
+def limits_for(config: AccessConfig) -> Limits:
+    """Return the limits on sessions, lower where few files may be open."""
+    descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    sessions = bearable_sessions(config.max_sessions, descriptors)
+    if sessions < config.max_sessions:
+        text = "max_sessions is {n}: only {limit} file descriptors are allowed"
+        _log.warn(text, n=sessions, limit=descriptors)
+    return Limits(
+        max_sessions=sessions,
+        max_sessions_per_user=config.max_sessions_per_user,
+        max_sessions_per_ip=config.max_sessions_per_ip,
+        max_unauthenticated=min(config.max_unauthenticated, max(4, sessions // 2)),
+        exempt=config.throttle_exempt,
+    )
+
+
+class Access:
+    """What all doors of a node share."""
+
+    def __init__(
+        self,
+        config: AccessConfig,
+        storage: Storage,
+        reactor: Any,  # noqa: ANN401
+        journal: Journal,
+    ) -> None:
+        """Put the rooms together; touches the spool folder."""
+        self.config = config
+        self.journal = journal
+        self._storage = storage
+        self._reactor = reactor
+        self._bcrypt = PoolCpu(reactor, BCRYPT_THREADS, "bcrypt")
+        self._limits = limits_for(config)
+        self._ledger = Ledger()
+        self.registries: dict[Door, Registry] = {}
+        self.throttle = Throttle(config.throttle_exempt)
+        self.accounts = AccountFile(
+            config.accounts_file,
+            reactor,
+            storage.disk,
+            plaintext=config.accounts_plaintext,
+            permissions=config.accounts_permissions,
+            anonymous=config.anonymous_rootcap is not None,
+        )
+        self.accounts.on_revoked(self._close)
+        self.passwords = PasswordPool(self._bcrypt, reactor, patience=config.login_grace)
+        self.vfs = Vfs(
+            storage.disk,
+            storage.cpu,
+            reactor,
+            config.spool_dir or Path(os.devnull),
+            config.spool_max,
+            uri_paths=config.uri_paths,
+            rmdir_nonempty="unlink" if config.rmdir_nonempty else "refuse",
+            commit_mode=config.commit_mode,
+            wall=time.time,
+        )
+        self.portal = Portal(self._realm(), [CompositeChecker(*self._checkers())])
+
+    def _realm(self) -> Dispatcher:
+        client_for = self._storage.client.for_account
+        return Dispatcher(client_for, {IFTPShell: handler_factory(self.vfs, client_for)})
+
+    def _checkers(self) -> list[Checker]:
+        """Return a checker for each kind of credential: a portal asks one per kind."""
+        accounts, throttle, clock = self.accounts, self.throttle, self._reactor
+        found: list[Checker] = [AccountFileChecker(accounts, self.passwords, throttle, clock)]
+        if self.config.anonymous_rootcap is not None:
+            found.append(AnonymousChecker(self.config.anonymous_rootcap, throttle))
+        return found
+
+    def registry(self, door: Door) -> Registry:
+        """Return the sessions of a door, made when it is asked for the first time."""
+        if door not in self.registries:
+            self.registries[door] = Registry(
+                door,
+                self._limits,
+                may_connect=lambda host: not self.throttle.is_banned(host),
+                on_refusal=self.throttle.limit_hit,
+                journal=self.journal,
+                ledger=self._ledger,
+                seconds=self._reactor.seconds,
+            )
+        return self.registries[door]
+
+    def _close(self, names: frozenset[str]) -> None:
+        for registry in self.registries.values():
+            for name in names:
+                registry.close_account(name)
+
+    async def start(self) -> None:
+        """Read the accounts. AccountError when nobody could log in."""
+        await self.accounts.load()
+        self.accounts.start()
+        self._bcrypt.start()
+
+    def stop_watching(self) -> None:
+        """Look at the account file no more; the doors close next."""
+        self.accounts.stop()
+
+    async def stop(self) -> None:
+        """Give up what is not stored yet; the doors are closed."""
+        await self.vfs.drain(1.0)
+        self._bcrypt.stop()

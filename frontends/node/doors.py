@@ -1,0 +1,133 @@
+"""The doors of a node: FTP and SFTP, each at the endpoints it was told, or near its usual port.
+
+Knows what each server is made of; touches the reactor, and the private folder for keys. A port that
+somebody asked for and that is taken is an error; the usual one is exchanged for the next free one.
+"""
+
+import socket
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from ipaddress import IPv4Address
+from typing import Any
+
+from twisted.internet.endpoints import serverFromString
+from twisted.internet.error import CannotListenError
+from twisted.internet.interfaces import IAddress, IStreamServerEndpoint
+from twisted.logger import Logger
+
+from truckee.core.config import NodeConfig
+from truckee.core.errors import ConfigError
+from truckee.frontends.ftp.service import FTPServer
+from truckee.frontends.ftp.settings import FTPSettings
+from truckee.frontends.node import endpoints
+from truckee.frontends.node.access import Access
+
+DRAIN = 30.0
+FTP_PORTS = (8021, *range(8024, 8100), 0)  # 8022 is SFTP's, 8023 the figures'
+
+Listen = Callable[[Sequence[IStreamServerEndpoint]], Awaitable[list[IAddress]]]
+
+_log = Logger()
+
+
+class PortTakenError(ConfigError):
+    """An endpoint that was asked for cannot be listened at."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a door is."""
+
+    addresses: tuple[IAddress, ...]
+    moved: bool = False
+    """Whether it is not at its usual port, because another program is."""
+    fingerprint: str = ""
+    """By which people know the server."""
+
+
+async def listen_at(listen: Listen, wanted: Sequence[str], reactor: Any) -> Place:  # noqa: ANN401
+    """Listen at these endpoints. PortTakenError when one is taken."""
+    found = [_endpoint(text, reactor) for text in wanted]
+    try:
+        return Place(tuple(await listen(found)))
+    except CannotListenError as error:
+        reason = getattr(error.socketError, "strerror", None) or "it cannot be opened"
+        raise PortTakenError(f"endpoint {error.interface}:{error.port}: {reason}") from None
+
+
+async def listen_near(listen: Listen, ports: Sequence[int], reactor: Any) -> Place:  # noqa: ANN401
+    """Listen on this machine at the first of `ports`, or the next that is free."""
+    for port in ports:
+        endpoint = _endpoint(f"tcp:{port}:interface=127.0.0.1", reactor)
+        try:
+            return Place(tuple(await listen([endpoint])), port != ports[0])
+        except CannotListenError:
+            continue
+    raise PortTakenError("no port is free")
+
+
+def _endpoint(text: str, reactor: Any) -> IStreamServerEndpoint:  # noqa: ANN401
+    endpoint: IStreamServerEndpoint = serverFromString(reactor, endpoints.parse(text))
+    return endpoint
+
+
+class FtpFrontend:
+    """The FTP door."""
+
+    def __init__(self, node: NodeConfig, access: Access, reactor: Any) -> None:  # noqa: ANN401
+        """Put the server together."""
+        self._config = node.ftp
+        self._reactor = reactor
+        self.server = FTPServer(
+            reactor,
+            access.portal,
+            _ftp_settings(node),
+            access.registry("ftp"),
+            journal=access.journal,
+        )
+
+    async def start(self, given: Sequence[str] | None) -> Place:
+        """Listen at the `given` endpoints, or the configured ones, or near the usual port.
+
+        ConfigError when passwords could be read on the way, PortTakenError.
+        """
+        config, reactor = self._config, self._reactor
+        self.server.startService()  # type: ignore[no-untyped-call]
+        if given is None and not config.ports_given:
+            return await listen_near(self.server.listen, FTP_PORTS, reactor)
+        wanted = config.ports if given is None else given
+        public = endpoints.public(wanted)
+        if public and config.tls == "off" and not config.insecure_plaintext:
+            raise ConfigError("a public endpoint without TLS needs insecure_plaintext = yes")
+        if public:
+            _log.warn("a public FTP endpoint without TLS: passwords are refused on it")
+        return await listen_at(self.server.listen, wanted, reactor)
+
+    async def stop(self) -> None:
+        """Stop listening, let commits in flight end (30 s at most), close every session."""
+        await self.server.stopService()
+
+
+def _ftp_settings(node: NodeConfig) -> FTPSettings:
+    config = node.ftp
+    return FTPSettings(
+        passive_ports=config.passive_ports,
+        masquerade_address=_address(config.masquerade_address),
+        active_mode=config.active_mode,
+        login_grace=node.access.login_grace,
+        idle_timeout=config.idle_timeout,
+        data_timeout=config.data_timeout,
+        drain_timeout=DRAIN,
+        anonymous=node.access.anonymous_rootcap is not None,
+        log_paths=node.access.log_paths,
+    )
+
+
+def _address(given: IPv4Address | str | None) -> IPv4Address | None:
+    """Return an address, looked up once when it is given as a name; ConfigError."""
+    if not isinstance(given, str):
+        return given
+    try:
+        return IPv4Address(socket.gethostbyname(given))
+    except (OSError, ValueError):
+        raise ConfigError("[ftpd] masquerade_address: the name is not known") from None
