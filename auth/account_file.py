@@ -8,9 +8,8 @@ every minute. Names whose authority shrank are told to whoever holds sessions.
 import hashlib
 import os
 import stat
-import time
 from collections.abc import Callable
-from datetime import UTC, date, datetime
+from datetime import date
 from pathlib import Path
 from typing import Literal
 
@@ -26,6 +25,7 @@ from truckee.auth.accounts import (
     PlaintextPolicy,
     Policy,
     parse,
+    today,
 )
 from truckee.core import files
 from truckee.core.cpu import Cpu
@@ -88,10 +88,6 @@ def _stat(path: Path) -> Signature | None:
         return None
 
 
-def _today() -> date:
-    return datetime.fromtimestamp(time.time(), UTC).date()
-
-
 class AccountFile:
     """The accounts in force; see the head of the module."""
 
@@ -104,14 +100,19 @@ class AccountFile:
         plaintext: PlaintextPolicy = "warn",
         permissions: Permissions = "refuse",
         anonymous: bool = False,
+        may_be_empty: bool = False,
         random: Callable[[int], bytes] = os.urandom,
-        today: Callable[[], date] = _today,
+        today: Callable[[], date] = today,
     ) -> None:
-        """Take the file's place and the configured policies."""
+        """Take the file's place and the configured policies.
+
+        It may be empty of accounts where somebody else knows some (`truckee.auth.url_checker`).
+        """
         self._path = path
         self._clock = clock
         self._disk = disk
         self._permissions: Permissions = permissions
+        self._may_be_empty = may_be_empty
         self._policy = Policy(plaintext, anonymous, random(32))
         self._today = today
         self._table = AccountTable()
@@ -154,7 +155,7 @@ class AccountFile:
         """Read the file for the first time; AccountError when no account is usable."""
         await self._disk.run(self._expired.load)
         await self._read()
-        if not self._table.accounts:
+        if not self._table.accounts and not self._may_be_empty:
             raise AccountError("no usable account in the account file")
 
     def start(self) -> None:

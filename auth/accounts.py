@@ -1,9 +1,9 @@
 """The account file: names, their secrets, the directory each may enter, and their options.
 
-Knows the grammar (docs/accounts.rst) and what makes a line bad; touches nothing: bytes in, a table
-out. A bad line switches its whole name off, so that a slip while revoking something never leaves
-the old entry in force. Passwords in plaintext are kept as a keyed digest only. Neither an error nor
-a ``repr`` shows a secret or a capability.
+Knows the grammar (docs/accounts.rst) and what makes a line bad; touches nothing but the date (in
+`today`): bytes in, a table out. A bad line switches its whole name off, so that a slip while
+revoking something never leaves the old entry in force. Passwords in plaintext are kept as a keyed
+digest only. Neither an error nor a ``repr`` shows a secret or a capability.
 """
 
 import hashlib
@@ -11,10 +11,11 @@ import hmac
 import ipaddress
 import re
 import shlex
+import time
 import unicodedata
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import date
+from datetime import UTC, date, datetime
 from types import MappingProxyType
 from typing import Literal
 
@@ -119,6 +120,11 @@ def _smaller(a: int | None, b: int | None) -> int | None:
 
 def _earlier(a: date | None, b: date | None) -> date | None:
     return b if a is None else a if b is None else min(a, b)
+
+
+def today() -> date:
+    """Return the day in UTC."""
+    return datetime.fromtimestamp(time.time(), UTC).date()
 
 
 @dataclass(frozen=True, slots=True)

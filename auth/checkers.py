@@ -4,12 +4,12 @@ Knows twisted.cred, the account table, the throttle and the queue in front of bc
 worker threads that bcrypt runs in. A name that is unknown, locked, expired, without a password, or
 not allowed by this protocol or from this address costs exactly one bcrypt check and gets the same
 answer as a wrong password. What goes wrong unexpectedly is a TemporaryLoginError, never a login.
+Another program may know further names: it is asked only about those that the file does not mention.
 """
 
 import hmac
-import time
 from collections.abc import Callable, Sequence
-from datetime import UTC, date, datetime
+from datetime import date
 from typing import Protocol
 
 from twisted.cred.checkers import ICredentialsChecker
@@ -27,6 +27,7 @@ from truckee.auth.accounts import (
     BcryptHash,
     PlaintextDigest,
     plaintext_digest,
+    today,
 )
 from truckee.auth.accounts import Options as AccountOptions
 from truckee.auth.credentials import PasswordLogin, normalised
@@ -67,6 +68,14 @@ class Accounts(Protocol):
         ...
 
 
+class Elsewhere(Protocol):
+    """Somebody else who knows accounts (`truckee.auth.url_checker`)."""
+
+    async def ask(self, login: PasswordLogin) -> FTPAvatarID | None:
+        """Return what the login gives, None if it is wrong; TemporaryLoginError if unknown."""
+        ...
+
+
 class Attempt(Protocol):
     """Somebody who wants to come in, by whatever means."""
 
@@ -79,11 +88,6 @@ class Attempt(Protocol):
     def protocol(self) -> str:
         """The frontend that asks."""
         ...
-
-
-def today() -> date:
-    """Return the day in UTC."""
-    return datetime.fromtimestamp(time.time(), UTC).date()
 
 
 def may_enter(accounts: Accounts, account: Account, attempt: Attempt, day: date) -> bool:
@@ -120,13 +124,18 @@ class AccountFileChecker:
         throttle: Throttle,
         clock: IReactorTime,
         today: Callable[[], date] = today,
+        elsewhere: Elsewhere | None = None,
     ) -> None:
-        """Take the accounts, bcrypt's queue, the throttle, the clock of its delays, the date."""
+        """Take the accounts, bcrypt's queue, the throttle, the clock of its delays, the date.
+
+        `elsewhere` is asked about names that the file does not mention, and about no others.
+        """
         self._accounts = accounts
         self._pool = pool
         self._throttle = throttle
         self._clock = clock
         self._today = today
+        self._elsewhere = elsewhere
         self._dummy: tuple[AccountTable, bytes] | None = None
 
     def requestAvatarId(self, credentials: object) -> Deferred[FTPAvatarID]:  # type: ignore[override]
@@ -147,13 +156,18 @@ class AccountFileChecker:
             raise UnauthorizedLogin(REFUSED)
         await self._accounts.refresh()
         table = self._accounts.table
+        known = table.mentions(login.username)
+        if self._elsewhere is not None and not known:
+            found_elsewhere = await self._elsewhere.ask(login)
+            if found_elsewhere is not None:
+                return found_elsewhere
+            known = True  # or not: whom it knows it does not tell
         account = table.get(login.username)
         if await self._verify(login, account, table) and account is not None:
             # once more: the file may have changed while bcrypt worked
             found = self._accounts.table.get(login.username)
             if found is account or (found is not None and self._still(login, account, found)):
                 return granted(self._accounts, found)
-        known = table.mentions(login.username)
         delay = self._throttle.failed(login.source, login.username, known=known)
         await deferLater(self._clock, delay)
         raise UnauthorizedLogin(REFUSED)

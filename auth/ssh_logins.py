@@ -25,8 +25,8 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from truckee.auth import signatures
-from truckee.auth.accounts import Account
-from truckee.auth.checkers import REFUSED, Accounts, granted, may_enter, today
+from truckee.auth.accounts import Account, today
+from truckee.auth.checkers import REFUSED, Accounts, granted, may_enter
 from truckee.auth.credentials import name_of
 from truckee.auth.realm import FTPAvatarID
 from truckee.auth.throttle import Throttle

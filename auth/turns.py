@@ -1,9 +1,9 @@
 """Whose password is checked next, when checking one costs a third of a second.
 
-Knows who waits and who runs; touches nothing. Two checks run at a time. Sources take turns, and
-within a source its names. A source has at most two logins in the queue of 32; its further ones
-stand outside and move up, so that a client that opens ten connections at once is served, and a
-stranger cannot fill the queue.
+Knows who waits and who runs; touches nothing. Two checks run at a time (more of those that another
+machine does). Sources take turns, and within a source its names. A source has at most two logins in
+the queue of 32; its further ones stand outside and move up, so that a client that opens ten
+connections at once is served, and a stranger cannot fill the queue.
 """
 
 from collections import OrderedDict, deque
@@ -38,8 +38,9 @@ class _Source:
 class Turns:
     """The queue; see the head of the module."""
 
-    def __init__(self) -> None:
-        """Start empty."""
+    def __init__(self, running: int = RUNNING) -> None:
+        """Start empty; `running` may run at a time."""
+        self._limit = running
         self._sources: OrderedDict[str, _Source] = OrderedDict()
         self._running = 0
         self._waiting = 0
@@ -54,7 +55,7 @@ class Turns:
         if self._waiting >= OUTSIDE:
             return False
         if source.running + source.waiting < PER_SOURCE:
-            free = self._running < RUNNING and not self._waiting
+            free = self._running < self._limit and not self._waiting
             if not free and sum(s.queued for s in self._sources.values()) >= QUEUED:
                 return False
         self._sources[ticket.source] = source
@@ -65,7 +66,7 @@ class Turns:
 
     def start(self) -> Ticket | None:
         """Return whose turn it is now, counted as running; None when nobody may start."""
-        if self._running >= RUNNING:
+        if self._running >= self._limit:
             return None
         key = next((k for k, source in self._sources.items() if source.waiting), None)
         if key is None:
