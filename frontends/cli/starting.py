@@ -422,7 +422,8 @@ def _tell_door(name: str, place: Place, account: str) -> None:
     for host, port in _places(place):
         shown = f"[{host}]" if ":" in host else host
         url = f"{name}://{quote(account, safe='')}@{shown}:{port}/"
-        note = f"({place.fingerprint})" if place.fingerprint else ""
+        what = "key" if name == "sftp" else "FTPS explicit, cert SHA-256"
+        note = f"({what} {place.fingerprint})" if place.fingerprint else ""
         say(f"{name.upper():<9}{url:<40} {note}".rstrip())
 
 

@@ -10,9 +10,11 @@ import time
 from pathlib import Path
 from typing import Any
 
+from twisted.conch.interfaces import IConchUser
 from twisted.cred.portal import Portal
 from twisted.logger import Logger
 from twisted.protocols.ftp import IFTPShell
+from zope.interface.interface import InterfaceClass
 
 from truckee.auth.account_file import AccountFile
 from truckee.auth.checkers import (
@@ -22,7 +24,8 @@ from truckee.auth.checkers import (
     CompositeChecker,
 )
 from truckee.auth.passwords import PasswordPool
-from truckee.auth.realm import Dispatcher
+from truckee.auth.realm import Dispatcher, Factory
+from truckee.auth.ssh_logins import PublicKeyChecker
 from truckee.auth.throttle import Throttle
 from truckee.core.config import AccessConfig
 from truckee.core.cpu import PoolCpu
@@ -30,6 +33,7 @@ from truckee.frontends.ftp.shell import handler_factory
 from truckee.frontends.gate.journal import Door, Journal
 from truckee.frontends.gate.registry import Ledger, Limits, Registry
 from truckee.frontends.node.storage import Storage
+from truckee.frontends.sftp.shell import user_factory
 from truckee.frontends.vfs.process import Vfs
 
 BCRYPT_THREADS = 2
@@ -106,12 +110,19 @@ class Access:
 
     def _realm(self) -> Dispatcher:
         client_for = self._storage.client.for_account
-        return Dispatcher(client_for, {IFTPShell: handler_factory(self.vfs, client_for)})
+        factories: dict[InterfaceClass, Factory] = {
+            IFTPShell: handler_factory(self.vfs, client_for),
+            IConchUser: user_factory(self.vfs, client_for),
+        }
+        return Dispatcher(client_for, factories)
 
     def _checkers(self) -> list[Checker]:
         """Return a checker for each kind of credential: a portal asks one per kind."""
         accounts, throttle, clock = self.accounts, self.throttle, self._reactor
-        found: list[Checker] = [AccountFileChecker(accounts, self.passwords, throttle, clock)]
+        found: list[Checker] = [
+            AccountFileChecker(accounts, self.passwords, throttle, clock),
+            PublicKeyChecker(accounts, self._storage.cpu, throttle, clock),
+        ]
         if self.config.anonymous_rootcap is not None:
             found.append(AnonymousChecker(self.config.anonymous_rootcap, throttle))
         return found

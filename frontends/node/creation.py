@@ -130,6 +130,7 @@ def config_text(grid: GridPlan, private: Path | None) -> str:
     lines += ["[client]", f"shares.needed = {grid.needed}", f"shares.happy = {grid.happy}"]
     lines += [f"shares.total = {grid.total}", ""]
     lines += ["[ftpd]", "enabled = yes", f"# port = {config.DEFAULT_FTP_ENDPOINT}", ""]
+    lines += ["[sftpd]", "enabled = yes", f"# port = {config.DEFAULT_SFTP_ENDPOINT}", ""]
     return "\n".join(lines)
 
 

@@ -6,7 +6,7 @@ somebody asked for and that is taken is an error; the usual one is exchanged for
 
 import socket
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import IPv4Address
 from typing import Any
 
@@ -21,9 +21,14 @@ from truckee.frontends.ftp.service import FTPServer
 from truckee.frontends.ftp.settings import FTPSettings
 from truckee.frontends.node import endpoints
 from truckee.frontends.node.access import Access
+from truckee.frontends.sftp import host_keys
+from truckee.frontends.sftp.service import SFTPServer
+from truckee.frontends.sftp.settings import SFTPSettings
 
 DRAIN = 30.0
-FTP_PORTS = (8021, *range(8024, 8100), 0)  # 8022 is SFTP's, 8023 the figures'
+_LATER_PORTS = (*range(8024, 8100), 0)  # 8023 is for the figures
+FTP_PORTS = (8021, *_LATER_PORTS)
+SFTP_PORTS = (8022, *_LATER_PORTS)
 
 Listen = Callable[[Sequence[IStreamServerEndpoint]], Awaitable[list[IAddress]]]
 
@@ -106,6 +111,55 @@ class FtpFrontend:
     async def stop(self) -> None:
         """Stop listening, let commits in flight end (30 s at most), close every session."""
         await self.server.stopService()
+
+
+class SftpFrontend:
+    """The SFTP door."""
+
+    def __init__(self, node: NodeConfig, access: Access, reactor: Any) -> None:  # noqa: ANN401
+        """Put the server together. Blocking: loads its keys, or makes them. ConfigError."""
+        self._config = node.sftp
+        self._reactor = reactor
+        keys = host_keys.load_or_create(node.private, node.sftp.host_privkey_file)
+        self._fingerprint = keys.fingerprints[0][1]
+        self.server = SFTPServer(
+            reactor,
+            access.portal,
+            _sftp_settings(node),
+            access.registry("sftp"),
+            keys,
+            access.journal,
+        )
+
+    async def start(self, given: Sequence[str] | None) -> Place:
+        """Listen at the `given` endpoints, or the configured ones, or near the usual port.
+
+        PortTakenError.
+        """
+        config, listen = self._config, self.server.listen
+        self.server.startService()  # type: ignore[no-untyped-call]
+        if given is None and not config.ports_given:
+            place = await listen_near(listen, SFTP_PORTS, self._reactor)
+        else:
+            wanted = config.ports if given is None else given
+            place = await listen_at(listen, wanted, self._reactor)
+        return replace(place, fingerprint=self._fingerprint)
+
+    async def stop(self) -> None:
+        """Stop listening, let commits in flight end (30 s at most), close every session."""
+        await self.server.stopService()
+
+
+Frontend = FtpFrontend | SftpFrontend
+
+
+def _sftp_settings(node: NodeConfig) -> SFTPSettings:
+    return SFTPSettings(
+        password_auth=node.sftp.password_auth,
+        login_grace=node.access.login_grace,
+        idle_timeout=node.sftp.idle_timeout,
+        drain_timeout=DRAIN,
+    )
 
 
 def _ftp_settings(node: NodeConfig) -> FTPSettings:

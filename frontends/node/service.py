@@ -17,7 +17,7 @@ from truckee.core.errors import ConfigError
 from truckee.frontends.gate.journal import Journal, SilentJournal
 from truckee.frontends.node.access import Access
 from truckee.frontends.node.control import Control
-from truckee.frontends.node.doors import FtpFrontend, Place
+from truckee.frontends.node.doors import Frontend, FtpFrontend, Place, SftpFrontend
 from truckee.frontends.node.storage import Storage
 
 _MOST_BANS = 1000
@@ -51,7 +51,7 @@ class Node:
         self.storage = Storage(config, reactor)
         self.journal: Journal = SilentJournal()
         self._access: Access | None = None
-        self._doors: list[FtpFrontend] = []
+        self._doors: list[Frontend] = []
         handlers = {
             "new-directory": self._new_directory,
             "status": self._status,
@@ -75,19 +75,20 @@ class Node:
         """
         config = self.config
         with_ftp = config.ftp.enabled or wishes.ftp is not None
-        if not with_ftp:
-            raise ConfigError("no frontend is enabled: set [ftpd] enabled = yes")
+        with_sftp = config.sftp.enabled or wishes.sftp is not None
+        if not with_ftp and not with_sftp:
+            raise ConfigError("no frontend is enabled: set [sftpd] enabled = yes")
         self._access = access = Access(config.access, self.storage, self._reactor, self.journal)
+        ftp = FtpFrontend(config, access, self._reactor) if with_ftp else None
+        sftp = SftpFrontend(config, access, self._reactor) if with_sftp else None
+        self._doors = [door for door in (ftp, sftp) if door is not None]
         await access.start()
-        ftp = None
-        if with_ftp:
-            door = FtpFrontend(config, access, self._reactor)
-            self._doors.append(door)
-            ftp = await door.start(wishes.ftp)
+        ftp_place = None if ftp is None else await ftp.start(wishes.ftp)
+        sftp_place = None if sftp is None else await sftp.start(wishes.sftp)
         self._control.start()
         self.storage.warm_up()
         _log.info("node is up")
-        return Places(ftp)
+        return Places(ftp_place, sftp_place)
 
     async def _new_directory(self, _: Mapping[str, Any]) -> Mapping[str, object]:
         return {"cap": await self.storage.create_directory()}

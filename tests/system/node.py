@@ -16,6 +16,7 @@ from pathlib import Path
 
 TRUCKEE = Path(sys.executable).parent / "truckee"
 READY_WITHIN = 60
+LOCAL = "tcp:0:interface=127.0.0.1"
 
 
 @dataclass
@@ -31,7 +32,7 @@ class Node:
         with (self.folder.parent / "stderr.log").open("ab") as log:
             self.process = subprocess.Popen(
                 [TRUCKEE, "start", self.folder, *self.options]
-                + ["--ftp", "tcp:0:interface=127.0.0.1", "--json"],
+                + ["--ftp", LOCAL, "--sftp", LOCAL, "--json"],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=log,
