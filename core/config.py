@@ -102,6 +102,8 @@ class NodeConfig:
     metrics_port: str | None = DEFAULT_METRICS_ENDPOINT
     """The endpoint of the figures; None for none."""
     metrics_port_given: bool = False
+    metrics_public: bool = False
+    """Whether an endpoint that others reach is meant."""
     nickname: str = ""
     reserved_space: int = 0
     fsync: bool = True
@@ -142,6 +144,7 @@ def parse(text: str, directory: Path, name: str = NAME) -> NodeConfig:
         sftp=_sftp(reader),
         metrics_port=reader.text("node", "metrics.port", DEFAULT_METRICS_ENDPOINT) or None,
         metrics_port_given=reader.has("node", "metrics.port"),
+        metrics_public=reader.flag("node", "metrics.public", False),
         nickname=reader.text("node", "nickname", ""),
         reserved_space=reader.size("storage", "reserved_space", 0),
         fsync=fsync,

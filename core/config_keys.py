@@ -23,7 +23,7 @@ SHARED = frozenset(
 )  # fmt: skip
 _OF_A_DOOR = frozenset({"enabled", "port", "idle_timeout", "proxy_protocol"})
 USED = {
-    "node": frozenset({"nickname", "private_dir", "metrics.port"}),
+    "node": frozenset({"nickname", "private_dir", "metrics.port", "metrics.public"}),
     "grid": frozenset({"mode"}),
     "embedded": frozenset({"stores"}),
     "client": frozenset({"shares.needed", "shares.happy", "shares.total"}),

@@ -342,13 +342,12 @@ class _Run:
 
     def _tell_ready(self, account: FirstAccount, places: Places) -> None:
         doors = {"ftp": places.ftp, "sftp": places.sftp}
-        for name, place in doors.items():
+        every = {**doors, "metrics": places.metrics}
+        for name, place in every.items():
             if place is not None and place.moved:
                 port = _places(place)[0][1]
-                warn(
-                    f"the usual {name.upper()} port is taken by another program: "
-                    f"using {port} this time"
-                )
+                shown = name if name == "metrics" else name.upper()
+                warn(f"the usual {shown} port is taken by another program: using {port} this time")
         directory = str(self._config.directory)
         if self._wanted.as_json:
             found = {name: _as_fields(place) for name, place in doors.items() if place is not None}
@@ -361,6 +360,9 @@ class _Run:
         for name, place in doors.items():
             if place is not None:
                 _tell_door(name, place, account.name)
+        if places.metrics is not None:
+            host, port = _places(places.metrics)[0]
+            say(f"Metrics  http://{f'[{host}]' if ':' in host else host}:{port}/metrics")
         if account.name:
             _tell_what_to_try(places, account.name)
         say()

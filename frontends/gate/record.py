@@ -38,7 +38,6 @@ class Counts:
     received: Counter[Door] = field(default_factory=Counter)
     sent: Counter[Door] = field(default_factory=Counter)
     bans: int = 0
-    reloads: int = 0
 
 
 class Record:
@@ -161,12 +160,6 @@ class Record:
         self.counts.bans += 1
         text = "{peer} is shut out for {seconds:.0f} s"
         self._line("ban", text, source, LogLevel.warn, seconds=seconds)
-
-    def reloaded(self, accounts: int, bad_lines: int) -> None:
-        """Count and write that the account file was read."""
-        self.counts.reloads += 1
-        text = "the account file was read: {accounts} accounts, {bad_lines} bad lines"
-        self._line("reload", text, "-", accounts=accounts, bad_lines=bad_lines)
 
     # threat A9
 

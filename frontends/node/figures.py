@@ -27,7 +27,10 @@ _PAGE = resource.getpagesize()
 class Waiting(Protocol):
     """The queue in front of bcrypt."""
 
-    refused: int
+    @property
+    def refused(self) -> int:
+        """How many were sent away."""
+        ...
 
     def __len__(self) -> int: ...
 
@@ -100,7 +103,6 @@ def _visitors(s: Sources) -> Iterator[Family]:
     yield _gauge("truckee_accounts", "Usable accounts.", accounts.usable)
     text = "Lines of the account file that are refused, and with each its account."
     yield _gauge("truckee_accounts_bad_lines", text, accounts.bad_lines)
-    yield _counter("truckee_account_reloads", "Readings of the account file.", counts.reloads)
     yield _gauge("truckee_bcrypt_waiting", "Logins that wait for bcrypt.", len(s.passwords))
     text = "Logins refused because too many waited."
     yield _counter("truckee_bcrypt_refused", text, s.passwords.refused)

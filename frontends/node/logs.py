@@ -110,11 +110,16 @@ class RedactingObserver:
         return None
 
 
-def begin(directory: Path, *, to_file: bool = True) -> RedactingObserver:
-    """Send all events of this process to the log file of a node directory, and nowhere else.
+_writers: list[RedactingObserver] = []
 
-    Return what writes them, which counts what it did not write.
-    """
+
+def lines_dropped() -> int:
+    """Return how many lines the log of this process has counted instead of written."""
+    return sum(writer.dropped for writer in _writers)
+
+
+def begin(directory: Path, *, to_file: bool = True) -> None:
+    """Send all events of this process to the log file of a node directory, and nowhere else."""
     write: Callable[[str], object]
     if to_file:
         folder = directory / "logs"
@@ -125,9 +130,9 @@ def begin(directory: Path, *, to_file: bool = True) -> RedactingObserver:
     levels = LogLevelFilterPredicate(defaultLogLevel=LogLevel.info)
     levels.setLogLevelForNamespace("log_legacy", LogLevel.warn)  # each port opened and closed
     writer = RedactingObserver(write)
+    _writers.append(writer)
     observer = FilteringLogObserver(writer, [levels])
     globalLogBeginner.beginLoggingTo([observer], redirectStandardIO=False, discardBuffer=False)
-    return writer
 
 
 class _RotatingFile:

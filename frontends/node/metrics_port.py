@@ -8,23 +8,24 @@ page in a browser may reach this port under a name of its own.
 
 import ipaddress
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from twisted.internet.defer import Deferred
-from twisted.internet.endpoints import serverFromString
-from twisted.internet.error import CannotListenError
-from twisted.internet.interfaces import IAddress, IDelayedCall, IListeningPort, ITCPTransport
+from twisted.internet.interfaces import (
+    IAddress,
+    IDelayedCall,
+    IListeningPort,
+    IStreamServerEndpoint,
+    ITCPTransport,
+)
 from twisted.internet.protocol import ServerFactory
 from twisted.logger import Logger
 from twisted.protocols.basic import LineOnlyReceiver
 from twisted.python.failure import Failure
 
-from truckee.core.errors import ConfigError
-from truckee.frontends.node import endpoints
 from truckee.frontends.node.openmetrics import CONTENT_TYPE
 
-DEFAULT_PORTS = (8023, *range(8024, 8100), 0)
 HEADERS_WITHIN = 15.0
 WHOLE = 30.0
 MOST_CONNECTIONS = 16
@@ -159,9 +160,9 @@ class _Connection(LineOnlyReceiver):
 
 class _Factory(ServerFactory):
     noisy = False
-    only_local = True
 
-    def __init__(self, reactor: Any, figures: Callable[[], str]) -> None:  # noqa: ANN401
+    def __init__(self, reactor: Any, figures: Callable[[], str], *, only_local: bool) -> None:  # noqa: ANN401
+        self.only_local = only_local
         self.reactor = reactor
         self.figures = figures
         self.connections: set[_Connection] = set()
@@ -173,53 +174,27 @@ class _Factory(ServerFactory):
 class MetricsPort:
     """The listening side."""
 
-    def __init__(self, reactor: Any, figures: Callable[[], str]) -> None:  # noqa: ANN401
-        """Take what makes the text of an answer."""
-        self._reactor = reactor
-        self._factory = _Factory(reactor, figures)
-        self._port: IListeningPort | None = None
+    def __init__(
+        self,
+        reactor: Any,  # noqa: ANN401
+        figures: Callable[[], str],
+        *,
+        only_local: bool = True,
+    ) -> None:
+        """Take what makes the text of an answer, and whether only this machine reaches the port."""
+        self._factory = _Factory(reactor, figures, only_local=only_local)
+        self._ports: list[IListeningPort] = []
 
-    @property
-    def address(self) -> IAddress | None:
-        """Where it listens, if it does."""
-        return None if self._port is None else self._port.getHost()
-
-    async def listen(self, wanted: str | None, *, public: bool = False) -> bool:
-        """Listen at an endpoint, or (None) at the default port or the next that is free.
-
-        Return whether the port was moved. Raises ConfigError for an endpoint that is taken, or that
-        others can reach without `public` being set.
-        """
-        if wanted is None:
-            return await self._listen_somewhere()
-        others_reach_it = bool(endpoints.public([wanted]))
-        if others_reach_it and not public:
-            raise ConfigError("[node] metrics.port is public: that needs metrics.public = yes")
-        self._factory.only_local = not others_reach_it
-        try:
-            await self._open(endpoints.parse(wanted))
-        except CannotListenError as error:
-            why = getattr(error.socketError, "strerror", None) or "it cannot be opened"
-            raise ConfigError(f"[node] metrics.port {wanted}: {why}") from None
-        return False
-
-    async def _listen_somewhere(self) -> bool:
-        for port in DEFAULT_PORTS:
-            try:
-                await self._open(f"tcp:{port}:interface=127.0.0.1")
-            except CannotListenError:
-                continue
-            moved: bool = port != DEFAULT_PORTS[0]
-            return moved
-        raise ConfigError("no port is free for metrics")
-
-    async def _open(self, text: str) -> None:
-        self._port = await serverFromString(self._reactor, text).listen(self._factory)
+    async def listen(self, endpoints: Sequence[IStreamServerEndpoint]) -> list[IAddress]:
+        """Listen at every endpoint; return the addresses. CannotListenError."""
+        for endpoint in endpoints:
+            self._ports.append(await endpoint.listen(self._factory))
+        return [port.getHost() for port in self._ports]
 
     async def stop(self) -> None:
         """Close the port and every connection."""
-        port, self._port = self._port, None
-        if port is not None:
+        ports, self._ports = self._ports, []
+        for port in ports:
             stopped: Deferred[None] | None = port.stopListening()
             if stopped is not None:
                 await stopped

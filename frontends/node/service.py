@@ -14,10 +14,10 @@ from twisted.logger import Logger
 
 from truckee.core.config import NodeConfig
 from truckee.core.errors import ConfigError
-from truckee.frontends.gate.journal import Journal, SilentJournal
 from truckee.frontends.node.access import Access
 from truckee.frontends.node.control import Control
 from truckee.frontends.node.doors import Frontend, FtpFrontend, Place, SftpFrontend
+from truckee.frontends.node.operations import Operations
 from truckee.frontends.node.storage import Storage
 
 _MOST_BANS = 1000
@@ -39,6 +39,7 @@ class Places:
 
     ftp: Place | None = None
     sftp: Place | None = None
+    metrics: Place | None = None
 
 
 class Node:
@@ -49,12 +50,13 @@ class Node:
         self.config = config
         self._reactor = reactor
         self.storage = Storage(config, reactor)
-        self.journal: Journal = SilentJournal()
+        self.operations = Operations(config, self.storage, reactor)
+        self.journal = self.operations.record
         self._access: Access | None = None
         self._doors: list[Frontend] = []
         handlers = {
             "new-directory": self._new_directory,
-            "status": self._status,
+            **self.operations.handlers(),
             "bans": self._bans,
             "unban": self._unban,
             "accounts-changed": self._accounts_changed,
@@ -85,23 +87,14 @@ class Node:
         await access.start()
         ftp_place = None if ftp is None else await ftp.start(wishes.ftp)
         sftp_place = None if sftp is None else await sftp.start(wishes.sftp)
+        metrics = await self.operations.start(access)
         self._control.start()
         self.storage.warm_up()
         _log.info("node is up")
-        return Places(ftp_place, sftp_place)
+        return Places(ftp_place, sftp_place, metrics)
 
     async def _new_directory(self, _: Mapping[str, Any]) -> Mapping[str, object]:
         return {"cap": await self.storage.create_directory()}
-
-    async def _status(self, _: Mapping[str, Any]) -> Mapping[str, object]:
-        access = self._access
-        registries = access.registries.values() if access is not None else ()
-        return {
-            "stores": len(self.config.stores),
-            "absent": self.storage.grid.absent,
-            "sessions": sum(registry.sessions for registry in registries),
-            "accounts": access.accounts.failure or "ok" if access is not None else "off",
-        }
 
     async def _bans(self, _: Mapping[str, Any]) -> Mapping[str, object]:
         bans = self._access.throttle.bans() if self._access is not None else []
@@ -121,12 +114,14 @@ class Node:
         """Stop in order; commits in flight are given 30 seconds."""
         _log.info("node is stopping")
         await self._control.stop()
+        await self.operations.close_port()
         if self._access is not None:
             self._access.stop_watching()
         doors = [Deferred.fromCoroutine(door.stop()) for door in self._doors]
         for good, result in await DeferredList(doors, consumeErrors=True):
             if not good:
                 _log.failure("a door did not close cleanly", failure=result)
+        await self.operations.stop()
         if self._access is not None:
             await self._access.stop()
         await self.storage.stop()

@@ -72,15 +72,11 @@ def test_everything_is_counted():
     assert counts.sent == {"ftp": 330}
 
 
-def test_bans_and_reloads_are_counted_and_written(log):
+def test_bans_are_counted_and_written(log):
     record = Record(Clock())
     record.banned("10.0.0.9", 1800)
-    record.reloaded(3, 1)
-    assert texts(log) == [
-        "10.0.0.9 is shut out for 1800 s",
-        "the account file was read: 3 accounts, 1 bad lines",
-    ]
-    assert (record.counts.bans, record.counts.reloads) == (1, 1)
+    assert texts(log) == ["10.0.0.9 is shut out for 1800 s"]
+    assert record.counts.bans == 1
 
 
 def test_logins_are_kept_as_history():

@@ -5,6 +5,7 @@ from contextlib import closing
 
 import pytest
 from twisted.internet import reactor  # noqa: TID251 - real sockets
+from twisted.internet.endpoints import serverFromString
 from twisted.internet.interfaces import ITCPTransport
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
@@ -12,14 +13,7 @@ from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
 from zope.interface import implementer
 
-from truckee.core.errors import ConfigError
-from truckee.frontends.node.metrics_port import (
-    DEFAULT_PORTS,
-    MOST_CONNECTIONS,
-    WHOLE,
-    MetricsPort,
-    _Factory,
-)
+from truckee.frontends.node.metrics_port import MOST_CONNECTIONS, WHOLE, MetricsPort, _Factory
 
 GET = b"GET /metrics HTTP/1.1\r\nHost: 127.0.0.1:8023\r\n\r\n"
 
@@ -38,8 +32,7 @@ class Transport(StringTransport):
 class Client:
     def __init__(self, figures=lambda: "figures\n", only_local=True, factory=None, clock=None):
         self.clock = clock or Clock()
-        self.factory = factory or _Factory(self.clock, figures)
-        self.factory.only_local = only_local
+        self.factory = factory or _Factory(self.clock, figures, only_local=only_local)
         self.protocol = self.factory.buildProtocol(None)
         self.transport = Transport()
         self.protocol.makeConnection(self.transport)
@@ -156,18 +149,17 @@ def test_connections_are_few():
 
 
 class ListeningTests(TestCase):
-    def port(self, figures=lambda: "figures\n"):
+    async def listening(self, figures=lambda: "figures\n"):
         port = MetricsPort(reactor, figures)
         self.addCleanup(port.stop)
-        return port
+        (address,) = await port.listen([serverFromString(reactor, "tcp:0:interface=127.0.0.1")])
+        return port, address.port
 
     async def test_figures_are_fetched_over_a_real_socket(self):
-        port = self.port()
-        await port.listen("tcp:0:interface=127.0.0.1")
-        url = f"http://127.0.0.1:{port.address.port}/metrics"
+        _, number = await self.listening()
 
         def fetch():
-            with urllib.request.urlopen(url, timeout=10) as answer:
+            with urllib.request.urlopen(f"http://127.0.0.1:{number}/metrics", timeout=10) as answer:
                 return answer.read(), answer.headers["Content-Type"]
 
         body, kind = await deferToThread(fetch)
@@ -184,33 +176,8 @@ class ListeningTests(TestCase):
         assert b"MARK" not in client.transport.value()
         assert len(self.flushLoggedErrors(RuntimeError)) == 1
 
-    async def test_a_taken_default_port_is_passed_over_and_said(self):
-        first = self.port()
-        await first.listen(None)
-        second = self.port()
-        assert await second.listen(None) is True
-        assert second.address.port != first.address.port
-        assert first.address.port in DEFAULT_PORTS or first.address.port > 1024
-
-    async def test_a_taken_port_that_was_asked_for_is_an_error(self):
-        first = self.port()
-        await first.listen("tcp:0:interface=127.0.0.1")
-        with pytest.raises(ConfigError, match="in use"):
-            await self.port().listen(f"tcp:{first.address.port}:interface=127.0.0.1")
-
-    @pytest.mark.threat("W11")
-    async def test_a_public_port_is_refused_unless_it_is_meant(self):
-        for text in ("tcp:0", "tcp:0:interface=0.0.0.0"):
-            with pytest.raises(ConfigError, match="public"):
-                await self.port().listen(text)
-        port = self.port()
-        await port.listen("tcp:0", public=True)
-        assert port.address.port
-
     async def test_stopping_closes_what_is_open(self):
-        port = self.port()
-        await port.listen("tcp:0:interface=127.0.0.1")
-        number = port.address.port
+        port, number = await self.listening()
 
         def connect():
             return socket.create_connection(("127.0.0.1", number), 10)
