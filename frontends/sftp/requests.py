@@ -47,6 +47,8 @@ class State:
     """The monotonic clock, for durations."""
     handles: Handles = field(default_factory=Handles)
     order: PathOrder = field(default_factory=PathOrder)
+    closing: set[Item] = field(default_factory=set)
+    """What a CLOSE has come for that is not answered yet."""
     lost: bool = False
 
     def path(self, raw: bytes, *, creating: bool = False) -> Path:
@@ -78,6 +80,8 @@ class State:
         """Close everything that is open and commit nothing; requests that wait do not begin."""
         self.lost = True
         self.order.close()
+        for item in list(self.closing):
+            item.let_go()
         for item in self.handles.drain():
             item.let_go()
             self.report(item, "aborted")
@@ -275,6 +279,7 @@ async def _set_on_handle(file: OpenFile, handle: WriteHandle, wanted: Wanted) ->
 async def close(s: State, r: packets.Close) -> Reply:
     """CLOSE: waits for what was sent before it; what was written is now stored and linked."""
     item = s.handles.remove(r.handle)
+    s.closing.add(item)
     ending: Ending = "failed"
     try:
         async with item.turns.alone():
@@ -284,7 +289,8 @@ async def close(s: State, r: packets.Close) -> Reply:
                 item.let_go()
         ending = "ok" if not (isinstance(item, OpenFile) and item.failed) else "failed"
     finally:
-        s.report(item, "aborted" if s.lost else ending)
+        s.closing.discard(item)
+        s.report(item, "aborted" if s.lost and ending == "failed" else ending)
     return packets.ok(r.id)
 
 

@@ -56,17 +56,17 @@ class Commits:
         """Return how many commits have begun and not ended."""
         return len(self._tasks)
 
-    def begin(self, file: PendingFile, client: Client) -> Deferred[None]:
+    def begin(self, file: PendingFile, client: Client, *, waits: bool = False) -> Deferred[None]:
         """Start a commit; return what fires when the client may be answered.
 
-        Cancelling that does not touch the commit.
+        `waits` makes that its end in background mode, too. Cancelling it does not touch the commit.
         """
         answer: Deferred[None] = Deferred()
         if self._stopped:
             answer.errback(ShuttingDownError("the node is stopping"))
             return answer
         file.commit_begins()
-        waits = self._mode == "wait" or self.running >= _QUEUE
+        waits = waits or self._mode == "wait" or self.running >= _QUEUE
         _ = self._tasks.start(self._run(file, client, answer, waits=waits))
         return answer
 

@@ -115,8 +115,11 @@ class Closer(Protocol):
         """Return the time."""
         ...
 
-    def commit_pending(self, file: PendingFile) -> Deferred[None]:
-        """Begin a commit; the result fires when the client may be answered."""
+    def commit_pending(self, file: PendingFile, *, waits: bool = False) -> Deferred[None]:
+        """Begin a commit; the result fires when the client may be answered.
+
+        `waits` makes that its end, whatever the node's way is.
+        """
         ...
 
     def closed_handle(self, handle: "PendingHandle") -> None:
@@ -236,10 +239,10 @@ class WriteHandle(PendingHandle):
             at += len(data)
 
     async def sync(self) -> None:
-        """Commit what is there now and keep the handle open."""
+        """Commit what is there now and keep the handle open; returns when it is linked."""
         self._check()
         if not self.file.abandoned:
-            await self._owner.commit_pending(self.file)
+            await self._owner.commit_pending(self.file, waits=True)
 
     async def commit(self) -> None:
         """Make it the file of that name: store, link, and close the handle whatever happens.

@@ -273,9 +273,9 @@ class VFSSession:
         """Return the time."""
         return self._vfs.wall()
 
-    def commit_pending(self, file: PendingFile) -> Deferred[None]:
+    def commit_pending(self, file: PendingFile, *, waits: bool = False) -> Deferred[None]:
         """Begin a commit."""
-        return self._vfs.commits.begin(file, self._client)
+        return self._vfs.commits.begin(file, self._client, waits=waits)
 
     def closed_handle(self, handle: PendingHandle) -> None:
         """Forget the handle, and its file when that was the last."""
@@ -377,7 +377,7 @@ class VFSSession:
             if file.closing:
                 await file.quiet()
             else:
-                await self.commit_pending(file)
+                await self.commit_pending(file, waits=True)
         if spot.parent is not None:
             spot = await self._walker.locate(source)
         return as_file(_linked(spot)[0])
