@@ -27,8 +27,11 @@ from truckee.auth.passwords import PasswordPool
 from truckee.auth.realm import Dispatcher, Factory
 from truckee.auth.ssh_logins import PublicKeyChecker
 from truckee.auth.throttle import Throttle
+from truckee.auth.url_checker import AccountURLChecker
+from truckee.core import files
 from truckee.core.config import AccessConfig
 from truckee.core.cpu import PoolCpu
+from truckee.core.errors import ConfigError
 from truckee.frontends.ftp.shell import handler_factory
 from truckee.frontends.gate.journal import Door, Journal
 from truckee.frontends.gate.registry import Ledger, Limits, Registry
@@ -37,6 +40,7 @@ from truckee.frontends.sftp.shell import user_factory
 from truckee.frontends.vfs.process import Vfs
 
 BCRYPT_THREADS = 2
+_LONGEST_CA_FILE = 1 << 20
 KEPT_DESCRIPTORS = 128  # for stores, spool, log and listeners
 
 _log = Logger()
@@ -94,6 +98,7 @@ class Access:
             anonymous=config.anonymous_rootcap is not None,
         )
         self.accounts.on_revoked(self._close)
+        self._elsewhere = self._account_url()
         self.passwords = PasswordPool(self._bcrypt, reactor, patience=config.login_grace)
         self.vfs = Vfs(
             storage.disk,
@@ -120,12 +125,28 @@ class Access:
         """Return a checker for each kind of credential: a portal asks one per kind."""
         accounts, throttle, clock = self.accounts, self.throttle, self._reactor
         found: list[Checker] = [
-            AccountFileChecker(accounts, self.passwords, throttle, clock),
+            AccountFileChecker(
+                accounts, self.passwords, throttle, clock, elsewhere=self._elsewhere
+            ),
             PublicKeyChecker(accounts, self._storage.cpu, throttle, clock),
         ]
         if self.config.anonymous_rootcap is not None:
             found.append(AnonymousChecker(self.config.anonymous_rootcap, throttle))
         return found
+
+    def _account_url(self) -> AccountURLChecker | None:
+        """Return who is asked about names that the file does not know; ConfigError. Blocking."""
+        config = self.config
+        if config.accounts_url is None:
+            return None
+        ca = None
+        if config.accounts_url_ca_file is not None:
+            try:
+                ca = files.read(config.accounts_url_ca_file, _LONGEST_CA_FILE, private=False)
+            except OSError as error:
+                raise ConfigError(f"accounts.url.ca_file: {error.strerror}") from None
+        anonymous = config.anonymous_rootcap is not None
+        return AccountURLChecker(self._reactor, config.accounts_url, ca, anonymous=anonymous)
 
     def registry(self, door: Door) -> Registry:
         """Return the sessions of a door, made when it is asked for the first time."""
@@ -158,5 +179,7 @@ class Access:
 
     async def stop(self) -> None:
         """Give up what is not stored yet; the doors are closed."""
+        if self._elsewhere is not None:
+            self._elsewhere.stop()
         await self.vfs.drain(1.0)
         self._bcrypt.stop()
