@@ -23,7 +23,9 @@ async def user(s: Session, arg: bytes) -> Reply:
     """USER: take the name; say nothing of whether it exists."""
     s.end_login()
     if not s.passwords_allowed():
-        return reply(530, "TLS required: passwords are taken from this machine only")
+        offered = s.context is not None and s.settings.tls != "off"
+        how = "send AUTH TLS" if offered else "passwords are taken from this machine only"
+        return reply(530, f"TLS required: {how}")
     if not arg:
         raise Refused(501, "a name is expected")
     s.user = arg
@@ -107,7 +109,7 @@ async def account(s: Session, arg: bytes) -> Reply:
 
 async def reinitialise(s: Session, arg: bytes) -> Reply:
     """REIN: as if just connected."""
-    s.end_login()
+    s.forget_everything()
     return reply(220, "ready for a new login")
 
 
@@ -142,6 +144,8 @@ async def features(s: Session, arg: bytes) -> Reply:
     names = ["EPSV", "MDTM", "MFMT", "REST STREAM", "SIZE", "TVFS", "UTF8"]
     if s.settings.active_mode:
         names.append("EPRT")
+    if s.context is not None and s.settings.tls != "off":
+        names += ["AUTH TLS", "AUTH SSL", "PBSZ", "PROT"]
     shown = "".join(f"{fact}{'*' if fact in s.facts else ''};" for fact in FACTS)
     names.append(f"MLST {shown}")
     return reply(211, "features:", *sorted(names), "end")
@@ -189,11 +193,16 @@ async def working_directory(s: Session, arg: bytes) -> Reply:
     return reply(257, quoted(format_path(s.cwd)) + " is the current directory")
 
 
+def _how(protected: bool) -> str:
+    return "under TLS" if protected else "in clear"
+
+
 def status(s: Session) -> Reply:
     """Return the answer to STAT without an argument; also given in the middle of a transfer."""
     lines = [f"connected from {s.peer}"]
     if s.login is not None:
         lines.append(f"logged in as {printable(s.login.account)}")
+    lines.append(f"control connection {_how(s.encrypted)}, data connections {_how(s.protected)}")
     lines.append(f"type is {'ASCII' if s.text else 'image'}, mode stream, structure file")
     if s.transfer is not None:
         lines.append(f"a transfer is running: {s.transfer.moved} bytes so far")

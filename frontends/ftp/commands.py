@@ -6,7 +6,13 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 
-from truckee.frontends.ftp import access, channel_commands, files, transfer_commands
+from truckee.frontends.ftp import (
+    access,
+    channel_commands,
+    files,
+    security_commands,
+    transfer_commands,
+)
 from truckee.frontends.ftp.codec import Reply
 from truckee.frontends.ftp.session import Session
 from truckee.frontends.ftp.transfer_commands import transferring
@@ -34,6 +40,10 @@ async def _nothing_to_abort(s: Session, arg: bytes) -> Reply:
 COMMANDS: dict[str, Command] = {
     "USER": Command(access.user, before_login=True),
     "PASS": Command(access.password, before_login=True),
+    "AUTH": Command(security_commands.auth, before_login=True),
+    "PBSZ": Command(security_commands.pbsz, before_login=True),
+    "PROT": Command(security_commands.prot, before_login=True),
+    "CCC": Command(security_commands.ccc, before_login=True),
     "ACCT": Command(access.account),
     "REIN": Command(access.reinitialise, before_login=True),
     "QUIT": Command(access.quit_, before_login=True),
@@ -81,5 +91,5 @@ COMMANDS: dict[str, Command] = {
     "SITE": Command(files.site),
 }
 
-KNOWN_BUT_ABSENT = frozenset({"AUTH", "PBSZ", "PROT", "CCC", "HOST", "LANG", "SMNT"})
+KNOWN_BUT_ABSENT = frozenset({"HOST", "LANG", "SMNT"})
 """Words that get 502: part of FTP, not offered here."""

@@ -1,8 +1,10 @@
 """One data connection: bytes in or out, with back-pressure, a watch on its pace, and a clear end.
 
-Knows Twisted's transports; touches the clock it is given. What the upload rule rests on is here:
-an end is *orderly* only if the peer closed and nothing broke; a reset, a timeout or an abort makes
-every wait fail with TransferFailed.
+Knows Twisted's transports and our TLS engine; touches the clock it is given. What the upload rule
+rests on is here: an end is *orderly* only if the peer closed and nothing broke; a reset, a timeout
+or an abort makes every wait fail with TransferFailed. A peer that has shut down its own sending
+side may still receive. Under TLS the peer says that it ends; one that closes without a word is
+*cut off*, and the upload decides what that means.
 
 Sizes: a socket is read up to a MiB at a time, pieces of half a MiB and more are handed on, and
 beyond 4 MiB not taken the socket is not read.
@@ -18,6 +20,7 @@ from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import (
     IConsumer,
     IDelayedCall,
+    IHalfCloseableProtocol,
     IProducer,
     IPushProducer,
     IReactorTime,
@@ -28,10 +31,13 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from truckee.frontends.ftp.pace import Pace
+from truckee.frontends.ftp.tls import Engine, TLSFailed
 
 READ_SIZE = 1 << 20
+_HANDSHAKE_READ_SIZE = 1 << 16
 PIECE = 1 << 19
 MOST_HELD = 4 << 20
+_MOST_WITHHELD = 1 << 16
 _TICKS = 12  # looks at the pace per data timeout
 
 
@@ -64,7 +70,7 @@ def _unsent(transport: object) -> int:
     return len(t.dataBuffer) - t.offset + t._tempDataLen
 
 
-@implementer(IConsumer, IPushProducer)
+@implementer(IConsumer, IPushProducer, IHalfCloseableProtocol)
 class DataConnection(Protocol):
     """One data connection. Nothing is read from it before the first `receive`."""
 
@@ -88,6 +94,12 @@ class DataConnection(Protocol):
         self._producer: IPushProducer | None = None
         self._full = False
         self._waiter: Deferred[None] | None = None
+        self._engine: Engine | None = None
+        self._securing = False
+        self._withheld: list[bytes] = []
+        self._ended = False
+        self.cut_off = False
+        """Whether a protected stream ended without the peer saying so."""
         self.received = 0
         self.written = 0
 
@@ -101,7 +113,7 @@ class DataConnection(Protocol):
     @property
     def moved(self) -> int:
         """Return the bytes that came, or that the kernel has taken."""
-        return self.received + self.written - _unsent(self.transport)
+        return max(0, self.received + self.written - _unsent(self.transport))
 
     def abort(self, failure: TransferFailed) -> None:
         """Reset the connection; every wait fails with `failure`. Again: nothing."""
@@ -119,18 +131,91 @@ class DataConnection(Protocol):
             producer.stopProducing()
         self._wake()
 
+    # TLS
+
+    async def secure(self, engine: Engine, seconds: float) -> None:
+        """Shake hands as the server, whoever made the connection; TransferFailed (425) if not."""
+        self._engine, self._securing = engine, True
+        late = TransferFailed(425, "no TLS handshake in time")
+        timer = self._clock.callLater(seconds, self.abort, late)
+        self._set_sizes(_HANDSHAKE_READ_SIZE)
+        self._read(True)
+        try:
+            while not engine.established and not self._gone and self._failure is None:
+                await self._wait()
+        finally:
+            if timer.active():
+                timer.cancel()
+        self._securing = False
+        if self._failure is not None:
+            raise self._failure
+        self._set_sizes(READ_SIZE)
+
+    def _shake_hands(self, engine: Engine, data: bytes) -> None:
+        engine.feed(data)
+        if not engine.established:
+            self.transport.write(engine.outgoing())
+            return
+        if engine.sends_unasked:
+            self._withheld.append(engine.outgoing())
+        else:
+            self.transport.write(engine.outgoing())
+        self._read(False)  # what has come already waits in the engine
+        self._wake()
+
+    def _decrypt(self, engine: Engine, data: bytes) -> bytes:
+        engine.feed(data)
+        plain = engine.receive()
+        if answers := engine.outgoing():
+            self._withheld.append(answers)
+            if sum(map(len, self._withheld)) > _MOST_WITHHELD:
+                raise TLSFailed("more to be answered than data")
+        return plain
+
+    def _take_in(self, data: bytes) -> None:
+        """Take bytes of a protected connection."""
+        engine = self._engine
+        if engine is None:
+            return
+        try:
+            if engine.established:
+                self._keep(self._decrypt(engine, data))
+            else:
+                self._shake_hands(engine, data)
+        except TLSFailed:
+            self.transport.write(engine.outgoing())
+            self._fail_tls()
+            return
+        if engine.ended:
+            self._peer_ended()
+
+    def _fail_tls(self) -> None:
+        """Give up; during the handshake the client is told why, so it gets an orderly end."""
+        if not self._securing:
+            self.abort(TransferFailed(426, "TLS broke, transfer aborted"))
+        elif self._failure is None:
+            self._failure = TransferFailed(425, "TLS handshake failed")
+            self.transport.loseConnection()
+            self._wake()
+
     # receiving
 
     async def receive(self) -> bytes:
         """Return the next piece, or b"" at an orderly end. Raises TransferFailed."""
-        self._receiver = True
-        self._start_ticking()
-        while self._held < PIECE and not self._gone and self._failure is None:
+        if not self._receiver:
+            self._receiver = True
+            self._start_ticking()
+            self._take_in(b"")
+        while self._held < PIECE and not self._over:
             self._read(True)
             await self._wait()
         if self._failure is not None:
             raise self._failure
         return self._take()
+
+    @property
+    def _over(self) -> bool:
+        return self._ended or self._gone or self._failure is not None
 
     def _take(self) -> bytes:
         if not self._pieces:
@@ -146,7 +231,7 @@ class DataConnection(Protocol):
         return taken[0] if len(taken) == 1 else b"".join(taken)
 
     def _read(self, on: bool) -> None:
-        if on == self._reading or self._gone or self._failure is not None:
+        if on == self._reading or self._over:
             return
         self._reading = on
         if on:
@@ -173,7 +258,7 @@ class DataConnection(Protocol):
             self.unregisterProducer()
         self._finishing = True
         if not self._gone and self._failure is None:
-            self.transport.loseConnection()
+            self._close()
         while not self._gone and self._failure is None:
             await self._wait()
         if self._failure is not None:
@@ -201,7 +286,28 @@ class DataConnection(Protocol):
         """Send `data` sometime."""
         if self._failure is None and not self._gone:
             self.written += len(data)
-            self.transport.write(data if type(data) is bytes else bytes(data))
+            if self._engine is None:
+                self.transport.write(data if type(data) is bytes else bytes(data))
+            else:
+                self._write_protected(self._engine, data)
+
+    def _write_protected(self, engine: Engine, data: bytes) -> None:
+        try:
+            self._flush_withheld()
+            self.transport.write(engine.encrypt(data))
+        except TLSFailed:
+            self._fail_tls()
+
+    def _flush_withheld(self) -> None:
+        withheld, self._withheld = self._withheld, []
+        if withheld:
+            self.transport.write(b"".join(withheld))
+
+    def _close(self) -> None:
+        if self._engine is not None:
+            self._flush_withheld()
+            self.transport.write(self._engine.close())
+        self.transport.loseConnection()
 
     def pauseProducing(self) -> None:
         """Note that the transport is full."""
@@ -227,15 +333,27 @@ class DataConnection(Protocol):
         The kernel's buffers stay as they are: a fixed size would end its own tuning of them.
         """
         self.transport.pauseProducing()
-        transport = cast("_Tunable", self.transport)
-        if hasattr(transport, "bufferSize"):
-            transport.bufferSize = READ_SIZE
-            transport.SEND_LIMIT = READ_SIZE
+        self._set_sizes(READ_SIZE)
         self._made(self)
 
+    def _set_sizes(self, size: int) -> None:
+        transport = cast("_Tunable", self.transport)
+        if hasattr(transport, "bufferSize"):
+            transport.bufferSize = size
+            transport.SEND_LIMIT = READ_SIZE
+
     def dataReceived(self, data: bytes) -> None:
+        """Take what came."""
+        if self._over:
+            return
+        if self._engine is None:
+            self._keep(data)
+        else:
+            self._take_in(data)
+
+    def _keep(self, data: bytes) -> None:
         """Keep what came; what a client sends into a download is dropped."""
-        if not self._receiver or self._failure is not None:
+        if not self._receiver or not data:
             return
         self.received += len(data)
         self._pieces.append(data)
@@ -245,6 +363,28 @@ class DataConnection(Protocol):
         if self._held >= PIECE:
             self._wake()
 
+    def readConnectionLost(self) -> None:
+        """Note that the peer has shut down its sending side; it may still receive."""
+        if self._engine is not None and self._receiver and not self._over:
+            self.cut_off = True
+        if self._securing:
+            self.transport.loseConnection()
+        else:
+            self._peer_ended()
+
+    def writeConnectionLost(self) -> None:
+        """Do nothing: we never shut down our sending side alone."""
+
+    def _peer_ended(self) -> None:
+        """Take the end of what the peer sends; for an upload it is the end of all."""
+        if self._over:
+            return
+        self._ended = True
+        self._reading = False
+        if self._receiver:
+            self._close()
+        self._wake()
+
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Tell an orderly end from another."""
         self._stop_ticking()
@@ -252,7 +392,10 @@ class DataConnection(Protocol):
         self._gone = True
         orderly = isinstance(reason.value, ConnectionDone)
         if self._failure is None and not self._complete(orderly, unsent):
-            self._failure = TransferFailed(426, "data connection lost, transfer aborted")
+            if self._securing:
+                self._failure = TransferFailed(425, "TLS handshake failed")
+            else:
+                self._failure = TransferFailed(426, "data connection lost, transfer aborted")
         producer, self._producer = self._producer, None
         if producer is not None and producer is not self:
             producer.stopProducing()
@@ -260,7 +403,9 @@ class DataConnection(Protocol):
 
     def _complete(self, orderly: bool, unsent: int) -> bool:
         if self._receiver:
-            return orderly
+            if self._engine is not None and not self._ended:
+                self.cut_off = True
+            return orderly or self._ended
         return orderly and self._finishing and not unsent
 
     # waiting, and the watch

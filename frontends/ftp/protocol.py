@@ -5,6 +5,9 @@ what does not fit there waits in the line buffer, and beyond that the socket is 
 transfer runs, ABOR, NOOP and STAT are served at once; QUIT waits for its end. A client that does
 not read its replies gets no more of them, and is dropped if that lasts.
 
+After AUTH everything passes through a TLS engine; whatever came in clear behind that command, and
+whatever was said before it, is forgotten. A client that says it sends no more has left.
+
 Timers, all on the reactor that is given: `login_grace` from the connection to the login, whatever
 is sent meanwhile; `idle_timeout` while nothing runs, restarted by whole commands only.
 """
@@ -13,6 +16,7 @@ import socket
 from collections import deque
 from collections.abc import Callable
 
+from OpenSSL import SSL
 from twisted.cred.portal import Portal
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IPushProducer
@@ -40,6 +44,7 @@ from truckee.frontends.ftp.data import StreamTransport, TransferFailed
 from truckee.frontends.ftp.errors import reply_for
 from truckee.frontends.ftp.session import Refused, Session
 from truckee.frontends.ftp.settings import FTPSettings
+from truckee.frontends.ftp.tls import Engine, TLSFailed
 from truckee.frontends.ftp.transfer import control_lost
 from truckee.frontends.gate.journal import Journal
 from truckee.frontends.gate.registry import SHUTTING_DOWN, Registry
@@ -70,7 +75,10 @@ class FTPProtocol(Protocol):
         random: Callable[[int], bytes],
         wall_clock: Callable[[], float],
         journal: Journal,
+        context: SSL.Context | None = None,
     ) -> None:
+        self._context = context
+        self._engine: Engine | None = None
         self._reactor = reactor
         self._portal = portal
         self._settings = settings
@@ -148,6 +156,7 @@ class FTPProtocol(Protocol):
             wall_clock=self._wall_clock,
             journal=self._journal,
             words=sorted(COMMANDS),
+            context=self._context,
         )
         self.transport.registerProducer(self, True)
         if self.refusal:
@@ -169,8 +178,11 @@ class FTPProtocol(Protocol):
         """Take what came."""
         if self._closing:
             return
-        self._lines.feed(data)
-        self._pump()
+        if self._engine is None:
+            self._lines.feed(data)
+            self._pump()
+        else:
+            self._take_protected(self._engine, data)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Give up what the client no longer wants; a commit goes on."""
@@ -228,8 +240,54 @@ class FTPProtocol(Protocol):
 
     def send_raw(self, data: bytes) -> None:
         """Send part of a reply; nothing after the last one."""
-        if not self._closing:
+        if self._closing:
+            return
+        if self._engine is None:
             self.transport.write(data)
+        elif self._engine.established:
+            try:
+                self.transport.write(self._engine.encrypt(data))
+            except TLSFailed:
+                self._drop()
+
+    # TLS
+
+    def _begin_tls(self, answer: Reply, context: SSL.Context) -> None:
+        """Say the last word in clear, and take none any more."""
+        self.send(answer)
+        self._queue.clear()
+        self._lines.clear()
+        self._first_line = True
+        self._set_reading(True)
+        self._engine = Engine(context)
+        if self.session is not None:
+            self.session.engine = self._engine
+        self._start_timer("handshake", self._settings.connect_timeout, self._drop)
+
+    def _take_protected(self, engine: Engine, data: bytes) -> None:
+        try:
+            engine.feed(data)
+            plain = engine.receive()
+        except TLSFailed as failed:
+            _log.info("ftp: TLS with {peer} failed: {why}", peer=self._peer(), why=str(failed))
+            self.transport.write(engine.outgoing())
+            self._hang_up()
+            return
+        if answers := engine.outgoing():
+            if not self._writable:
+                self._drop()  # handshakes over and over, and it reads nothing
+                return
+            self.transport.write(answers)
+        if engine.established:
+            self._stop_timer("handshake")
+        if plain:
+            self._lines.feed(plain)
+            self._pump()
+        if engine.ended:
+            self._hang_up()
+
+    def _peer(self) -> str:
+        return self.session.peer if self.session is not None else ""
 
     # the queue
 
@@ -363,7 +421,10 @@ class FTPProtocol(Protocol):
         if answer.code in (221, 421):
             self._close(answer)
             return
-        self.send(answer)
+        if answer.code == 234 and self._context is not None:
+            self._begin_tls(answer, self._context)
+        else:
+            self.send(answer)
         while self._aborts:
             self._aborts -= 1
             self.send(reply(226, "abort done"))
@@ -429,9 +490,15 @@ class FTPProtocol(Protocol):
         With `linger` what the client still sends is read and dropped until it closes: closing on
         unread bytes would reset the connection, and the reply would be lost on its way.
         """
+        if not self._closing:
+            self.send(answer)
+            self._hang_up(linger=linger)
+
+    def _hang_up(self, *, linger: bool = False) -> None:
         if self._closing:
             return
-        self.send(answer)
+        if self._engine is not None:
+            self.transport.write(self._engine.close())
         self._closing = True
         self._queue.clear()
         self._lines.clear()

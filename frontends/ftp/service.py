@@ -10,6 +10,7 @@ import os
 import time
 from collections.abc import Callable, Sequence
 
+from OpenSSL import SSL
 from twisted.application.service import Service
 from twisted.cred.portal import Portal
 from twisted.internet.defer import Deferred, succeed
@@ -21,6 +22,7 @@ from truckee.frontends.ftp.addresses import plain
 from truckee.frontends.ftp.channels import ChannelReactor
 from truckee.frontends.ftp.protocol import FTPProtocol
 from truckee.frontends.ftp.settings import FTPSettings
+from truckee.frontends.ftp.tls import Identity, server_context
 from truckee.frontends.gate.journal import Journal, SilentJournal
 from truckee.frontends.gate.registry import SHUTTING_DOWN, Registry
 
@@ -38,6 +40,7 @@ class FTPServer(Service):
         registry: Registry | None = None,
         *,
         journal: Journal | None = None,
+        identity: Identity | None = None,
         random: Callable[[int], bytes] = os.urandom,
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
@@ -47,6 +50,7 @@ class FTPServer(Service):
         self._settings = settings or FTPSettings()
         self._journal = journal or SilentJournal()
         self.registry = registry or Registry("ftp", journal=self._journal)
+        self._identity = identity if self._settings.tls != "off" else None
         self._random = random
         self._wall_clock = wall_clock
         self._ports: list[IListeningPort] = []
@@ -55,14 +59,20 @@ class FTPServer(Service):
 
     async def listen(self, endpoints: Sequence[IStreamServerEndpoint]) -> list[IAddress]:
         """Listen at every endpoint; return the addresses. CannotListenError closes them all."""
-        factory = _Factory(self)
         try:
             for endpoint in endpoints:
+                factory = _Factory(self, self.new_context())
                 self._ports.append(await endpoint.listen(factory))
         except BaseException:
             await self._stop_listening()
             raise
         return [port.getHost() for port in self._ports]
+
+    def new_context(self) -> SSL.Context | None:
+        """Return the TLS settings of one more listener; None without TLS."""
+        if self._identity is None:
+            return None
+        return server_context(self._identity, self._settings.tls_max, self._random)
 
     async def _stop_listening(self) -> None:
         ports, self._ports = self._ports, []
@@ -82,7 +92,7 @@ class FTPServer(Service):
         """End every session of `account`, commits under way excepted; return how many."""
         return self.registry.close_account(account, text)
 
-    def build(self, host: str) -> FTPProtocol | None:
+    def build(self, host: str, context: SSL.Context | None = None) -> FTPProtocol | None:
         """Return the protocol for a client at `host`; None to hang up on it without a word."""
         if self.registry.hang_up(host):
             return None
@@ -94,6 +104,7 @@ class FTPServer(Service):
             self._random,
             self._wall_clock,
             self._journal,
+            context,
         )
         protocol.refusal = self.registry.enter(protocol, host)
         _log.info("ftp connection from {peer}", peer=host)
@@ -121,8 +132,9 @@ class FTPServer(Service):
 class _Factory(ServerFactory):
     noisy = False
 
-    def __init__(self, server: FTPServer) -> None:
+    def __init__(self, server: FTPServer, context: SSL.Context | None) -> None:
         self._server = server
+        self._context = context
 
     def buildProtocol(self, addr: IAddress | None) -> FTPProtocol | None:
-        return self._server.build(plain(str(getattr(addr, "host", ""))))
+        return self._server.build(plain(str(getattr(addr, "host", ""))), self._context)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Protocol as Shape
 from typing import TypeVar
 
+from OpenSSL import SSL
 from twisted.cred.portal import Portal
 from twisted.internet.interfaces import IReactorTime
 
@@ -16,7 +17,9 @@ from truckee.core.errors import FormatError
 from truckee.frontends.ftp.addresses import is_loopback
 from truckee.frontends.ftp.channels import Channel, ChannelReactor
 from truckee.frontends.ftp.codec import Reply, reply
+from truckee.frontends.ftp.data import DataConnection, TransferFailed
 from truckee.frontends.ftp.settings import FTPSettings
+from truckee.frontends.ftp.tls import Engine
 from truckee.frontends.ftp.transfer import Transfer
 from truckee.frontends.gate.journal import Journal, SilentJournal
 from truckee.frontends.vfs import paths
@@ -86,7 +89,14 @@ class Session:
     random: Callable[[int], bytes]
     wall_clock: Callable[[], float]
     journal: Journal = field(default_factory=SilentJournal)
-    encrypted: bool = False
+    context: SSL.Context | None = None
+    """What TLS is made of here; None without it."""
+    engine: Engine | None = None
+    """The TLS of the control connection, from AUTH on."""
+    sized: bool = False
+    """Whether PBSZ was given."""
+    protected: bool = False
+    """Whether data connections are under TLS: PROT P."""
     user: bytes | None = None
     failed_logins: int = 0
     login: Login | None = None
@@ -113,9 +123,20 @@ class Session:
             raise Refused(530, "please log in with USER and PASS")
         return self.login.vfs
 
+    @property
+    def encrypted(self) -> bool:
+        """Return whether the control connection is under TLS."""
+        return self.engine is not None and self.engine.established
+
     def passwords_allowed(self) -> bool:
-        """Return whether a password would travel where nobody else can read it."""
-        return self.encrypted or (is_loopback(self.peer) and is_loopback(self.local))
+        """Return whether a password would travel where nobody else can read it, or may be read."""
+        if self.encrypted:
+            return True
+        if self.settings.tls == "required":
+            return False
+        if self.settings.tls == "off" and self.settings.insecure_plaintext:
+            return True
+        return is_loopback(self.peer) and is_loopback(self.local)
 
     def path(self, arg: bytes) -> Path:
         """Return the path of an argument that must be there. Refused, BadNameError."""
@@ -143,8 +164,21 @@ class Session:
         channel, self.channel = self.channel, None
         if channel is None:
             raise Refused(425, "use PASV, EPSV, PORT or EPRT first")
-        self.transfer = Transfer(channel, self.clock)
+        if self.settings.tls == "required" and not self.protected:
+            channel.close()
+            raise Refused(521, "data connections must be protected: send PBSZ 0 and PROT P")
+        self.transfer = Transfer(channel, self.clock, self._secure if self.protected else None)
         return self.transfer
+
+    async def _secure(self, connection: DataConnection) -> None:
+        """Put a new data connection under TLS. TransferFailed (425) when that does not work."""
+        if self.context is None or self.engine is None:
+            raise TransferFailed(425, "no TLS here")
+        engine = Engine(self.context)
+        await connection.secure(engine, self.settings.connect_timeout)
+        required = self.settings.data_tls_resumption == "require"
+        if required and not engine.same_session(self.engine):
+            raise TransferFailed(425, "resume the TLS session of the control connection")
 
     def end_transfer(self) -> None:
         """Close what a transfer command used, and forget what was said for it alone."""
@@ -170,6 +204,16 @@ class Session:
         if login is not None:
             login.logout()
             self.control.logged_in()
+
+    def forget_security(self) -> None:
+        """Forget PBSZ and PROT."""
+        self.sized = False
+        self.protected = False
+
+    def forget_everything(self) -> None:
+        """Be as at the greeting: log out, and take nothing that was said for granted."""
+        self.end_login()
+        self.forget_security()
 
 
 def argument(parse: Callable[[bytes], T], arg: bytes) -> T:

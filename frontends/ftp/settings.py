@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from ipaddress import IPv4Address
+from typing import Literal
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,3 +32,13 @@ class FTPSettings:
     anonymous: bool = False
     """Whether USER anonymous and USER ftp need no password (the realm decides what they see)."""
     log_paths: bool = False
+    tls: Literal["auto", "required", "off"] = "auto"
+    """When passwords may be asked for in clear: with `auto` only inside this machine."""
+    insecure_plaintext: bool = False
+    """With `tls` off: whether passwords are taken in clear from anywhere."""
+    tls_max: Literal["1.2", "1.3"] = "1.2"
+    """The highest version of TLS."""
+    strict_tls_eof: bool = False
+    """Whether an upload must end with close_notify to be stored."""
+    data_tls_resumption: Literal["accept", "require"] = "accept"
+    """Whether a data connection must resume the control connection's TLS session."""

@@ -30,8 +30,15 @@ def control_lost() -> TransferFailed:
 class Transfer:
     """One running transfer. Its coroutine and the control connection both hold it."""
 
-    def __init__(self, channel: Channel, clock: IReactorTime) -> None:
+    def __init__(
+        self,
+        channel: Channel,
+        clock: IReactorTime,
+        secure: Callable[[DataConnection], Coroutine[Deferred[Any], Any, None]] | None = None,
+    ) -> None:
+        """Take the way to a data connection, and what puts that under TLS."""
         self._channel = channel
+        self._secure = secure
         self._clock = clock
         self._failure: TransferFailed | None = None
         self._waiting: Deferred[Any] | None = None
@@ -72,6 +79,9 @@ class Transfer:
         self.check()
         self.connection = await self._channel.connect()
         self.check()
+        if self._secure is not None:
+            await self._secure(self.connection)
+            self.check()
         return self.connection
 
     def check(self) -> None:

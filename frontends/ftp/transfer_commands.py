@@ -204,6 +204,10 @@ async def _upload(
         came = await receive_file(transfer, connection, handle, offset, s.text)
         if s.announced is not None and offset + came < s.announced:
             raise TransferFailed(426, "fewer bytes came than ALLO announced, nothing is stored")
+        if connection.cut_off:
+            _log.warn("ftp: an upload of {peer} ended without close_notify", peer=s.peer)
+            if s.settings.strict_tls_eof:
+                raise TransferFailed(426, "TLS ended without close_notify, nothing is stored")
         s.control.listen_closely()
         await transfer.still_wanted(s.settings.commit_delay)
         transfer.committing = True

@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
@@ -11,6 +12,7 @@ from twisted.python.failure import Failure
 from tests.fakes.fake_vfs import FakePortal, FakeSession, fake_checker
 from truckee.frontends.ftp.service import FTPServer
 from truckee.frontends.ftp.settings import FTPSettings
+from truckee.frontends.ftp.tls import Identity
 from truckee.frontends.gate.journal import Journal, SilentJournal
 from truckee.frontends.gate.registry import Limits, Registry
 
@@ -150,6 +152,7 @@ class Server:
     limits: Limits = field(default_factory=Limits)
     journal: Journal = field(default_factory=SilentJournal)
     banned: set[str] = field(default_factory=set)
+    identity: Identity | None = None
 
     def __post_init__(self) -> None:
         self.reactor = MemoryReactorClock()
@@ -167,13 +170,18 @@ class Server:
             self.settings,
             registry,
             journal=self.journal,
+            identity=self.identity,
             random=bytes,
             wall_clock=lambda: 1e9,
         )
 
+    @cached_property
+    def context(self):
+        return self.ftp.new_context()
+
     def connect(self, peer="127.0.0.1", local="127.0.0.1") -> "Client":
         wire = Wire(self.reactor, peer, local)
-        protocol = self.ftp.build(peer)
+        protocol = self.ftp.build(peer, self.context)
         assert protocol is not None
         wire.attach(protocol)
         return Client(self, wire)
