@@ -38,6 +38,9 @@ from truckee.core.formats.segments import Segments
 from truckee.core.formats.ueb import Ueb
 from truckee.frontends.ftp import addresses, codec, globbing
 from truckee.frontends.node import endpoints, logs
+from truckee.frontends.sftp import attributes as sftp_attributes
+from truckee.frontends.sftp import fields, open_flags, packets
+from truckee.frontends.sftp.errors import Refused
 from truckee.frontends.vfs import paths
 
 VECTORS = Path(__file__).parents[1] / "vectors"
@@ -466,6 +469,58 @@ def _(raw):
     for name in paths.parse(raw, ("here", "there"), lines=True):
         assert name not in ("", ".", "..")
         assert not set("/\0\r\n") & set(name)
+
+
+# SFTP
+
+
+def _packet(kind: int, body: bytes) -> bytes:
+    return (len(body) + 5).to_bytes(4, "big") + bytes([kind]) + bytes(4) + body
+
+
+def _text(raw: bytes) -> bytes:
+    return len(raw).to_bytes(4, "big") + raw
+
+
+ATTRS = bytes.fromhex("8000000f") + bytes(7) + b"\x05" + bytes(12) + bytes.fromhex("000081a4")
+ATTRS = ATTRS[:-4] + bytes(4) + ATTRS[-4:] + bytes(7) + b"\x01" + _text(b"a") + _text(b"b")
+
+
+@parser(
+    "SFTP packets",
+    [
+        _packet(3, _text("/é".encode()) + bytes(3) + b"\x1a" + ATTRS),
+        _packet(5, _text(b"0" * 16) + bytes(12)) + _packet(4, _text(b"0" * 16)),
+        _packet(6, _text(b"0" * 16) + bytes(8) + _text(b"data")) + _packet(16, _text(b"")),
+        _packet(18, _text(b"/a") + _text(b"/b")) + _packet(20, _text(b"/a")),
+        _packet(200, _text(b"copy-data") + _text(b"0") + bytes(16) + _text(b"1") + bytes(8)),
+        _packet(200, _text(b"posix-rename@openssh.com") + _text(b"/a") + _text(b"/b")),
+    ],
+    FormatError,
+)
+def _(raw):
+    whole, pieces = packets.Splitter(), packets.Splitter()
+    whole.feed(raw)
+    found = []
+    while (packet := whole.next_packet()) is not None:
+        found.append(packet.request())
+    for at in range(0, len(raw), 7):
+        pieces.feed(raw[at : at + 7])
+        while (packet := pieces.next_packet()) is not None:
+            assert packet.request() == found.pop(0)
+    assert not found
+
+
+@parser("SFTP attributes", [ATTRS, bytes(4)], FormatError)
+def _(raw):
+    wanted = sftp_attributes.decode(fields.Cursor(raw, 0, len(raw)))
+    assert wanted.size is None or 0 <= wanted.size < 2**64
+
+
+@parser("SFTP open flags", [b"\x01", b"\x1a", b"\x2a"], Refused)
+def _(raw):
+    opening = open_flags.decide(int.from_bytes(raw[:4], "big"))
+    assert opening.reads or opening.writes
 
 
 # the last net
