@@ -7,6 +7,7 @@ edit is not about stay as they are, byte for byte, bad ones included. Errors are
 import re
 import unicodedata
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,17 +18,21 @@ from truckee.auth.accounts import (
     Policy,
     check_name,
     is_quoted,
+    is_root,
     parse,
     parse_options,
     parse_password,
     parse_rootcap,
     split,
 )
-from truckee.auth.public_keys import is_key_type
+from truckee.auth.passwords import MAXIMUM_PASSWORD
+from truckee.auth.public_keys import KEY_TYPES, PublicKey, is_key_type
+from truckee.auth.public_keys import parse as parse_key
 from truckee.core import files
 from truckee.core.errors import AccountError
 
 _PLAIN = re.compile(r"[^\s\"'\\#][^\s\"'\\]*")
+_SHORTEST = 6  # letters of a fingerprint
 _HASH = re.compile(r"\$2[aby]\$.*")
 _POLICY = Policy(plaintext="allow", key=b"only looked at")
 Change = Callable[["Document"], None]
@@ -108,11 +113,25 @@ class Document:
     def secret_line(self, name: str) -> int | None:
         """Return the number of the line with the password of a name, or `-` in its place."""
         marks = {"!", "*"}
+        without = None
         for number in self.lines_of(name):
             fields = self.fields(number)
-            if len(fields) > 1 and not is_key_type(fields[1]) and fields[1] not in marks:
+            if len(fields) < 2 or is_key_type(fields[1]) or fields[1] in marks:
+                continue
+            if fields[1] != "-":
                 return number
-        return None
+            without = number if without is None else without
+        return without
+
+    def keys_of(self, name: str) -> dict[int, PublicKey]:
+        """Return the public keys of a name by the numbers of their lines."""
+        found = {}
+        for number in self.lines_of(name):
+            fields = self.fields(number)
+            if len(fields) > 2 and fields[1] in KEY_TYPES:
+                with suppress(AccountError):
+                    found[number] = parse_key(fields[1], fields[2], _comment(fields))
+        return found
 
 
 def add(document: Document, name: str, secret: str, root: str, options: Sequence[str]) -> None:
@@ -134,10 +153,81 @@ def _check_secret(secret: str) -> None:
     parse_password(secret, _POLICY)
 
 
-def add_key(document: Document, name: str, key: Sequence[str]) -> None:
-    """Add a public key, as its fields, to an account."""
-    document.lines_of(name)
-    document.lines.append(document.written([check_name(name), *key, "="]))
+def add_key(document: Document, name: str, key: PublicKey) -> None:
+    """Add a public key to an account."""
+    if any(known.blob == key.blob for known in document.keys_of(name).values()):
+        raise AccountError("the account has this key already")
+    comment = [word for word in key.comment.split() if _PLAIN.fullmatch(word) and not is_root(word)]
+    fields = [check_name(name), key.key_type, key.text, *comment, "="]
+    document.lines.append(document.written(fields))
+
+
+def remove_key(document: Document, name: str, wanted: str) -> PublicKey:
+    """Remove the key of which `wanted` is the fingerprint, its beginning, or the comment.
+
+    What its line says besides, a root or options, stays. Raises AccountError unless it is one key.
+    """
+    keys = document.keys_of(name)
+    found = [number for number, key in keys.items() if _is_meant(key, wanted)]
+    blobs = {keys[number].blob for number in found}
+    if len(blobs) != 1:
+        raise AccountError("more than one key is meant" if blobs else "there is no such key")
+    for number in reversed(found):
+        fields = document.fields(number)
+        at = _root_at(fields)
+        if fields[at:] == ["="]:
+            del document.lines[number]
+        else:
+            document.lines[number] = document.written([fields[0], "-", *fields[at:]])
+    return keys[found[0]]
+
+
+def _is_meant(key: PublicKey, wanted: str) -> bool:
+    if wanted == key.comment:
+        return True
+    bare = wanted.removeprefix("SHA256:")
+    return len(bare) >= _SHORTEST and key.fingerprint.removeprefix("SHA256:").startswith(bare)
+
+
+def _root_at(fields: Sequence[str]) -> int:
+    return next((i for i, word in enumerate(fields) if i > 2 and is_root(word)), len(fields))
+
+
+def _comment(fields: Sequence[str]) -> str:
+    return " ".join(fields[3 : _root_at(fields)])
+
+
+def lines_to_import(
+    source: Document, names: Sequence[str], hash_password: Callable[[bytes], str]
+) -> dict[str, list[list[str]]]:
+    """Return the lines of these names of another file as fields, with hashes for passwords.
+
+    A name with a password that bcrypt cannot take is left out.
+    """
+    found = {}
+    for name in names:
+        with suppress(AccountError):
+            found[name] = [
+                _hashed(source.fields(number), hash_password) for number in source.lines_of(name)
+            ]
+    return found
+
+
+def _hashed(fields: list[str], hash_password: Callable[[bytes], str]) -> list[str]:
+    name, secret, *rest = fields
+    if secret in {"-", "!", "*"} or is_key_type(secret) or _HASH.fullmatch(secret):
+        return fields
+    password = secret.encode("utf-8")
+    if len(password) > MAXIMUM_PASSWORD:
+        raise AccountError("a password over 72 bytes cannot be hashed")
+    return [name, hash_password(password), *rest]
+
+
+def add_lines(document: Document, name: str, lines: Sequence[Sequence[str]]) -> None:
+    """Add an account that is not there yet, line by line."""
+    if document.has(name):
+        raise AccountError("there is an account of that name already")
+    document.lines.extend([document.written(fields) for fields in lines])
 
 
 def set_password(document: Document, name: str, hashed: str) -> None:
@@ -189,7 +279,7 @@ def hash_plaintext(document: Document, hash_password: Callable[[bytes], str]) ->
     for line in table.plaintext_lines:
         name, password, *rest = document.fields(line - 1)
         secret = password.encode("utf-8")
-        if len(secret) > 72:
+        if len(secret) > MAXIMUM_PASSWORD:
             raise AccountError(f"line {line}: a password over 72 bytes cannot be hashed")
         document.lines[line - 1] = document.written([name, hash_password(secret), *rest])
         done.append(name)

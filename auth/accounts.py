@@ -372,7 +372,7 @@ class _Reader:
     def _key_line(self, name: str, fields: list[str], old: Account | None) -> Account:
         if fields[0] not in public_keys.KEY_TYPES:
             raise AccountError(f"key type {_shown(fields[0])} not supported")
-        at = next((i for i, word in enumerate(fields) if i > 1 and _is_root(word)), None)
+        at = next((i for i, word in enumerate(fields) if i > 1 and is_root(word)), None)
         if at is None:
             raise AccountError("no root capability after the key")
         key = public_keys.parse(fields[0], fields[1], " ".join(fields[2:at]))
@@ -382,7 +382,7 @@ class _Reader:
     def _secret_line(
         self, number: int, name: str, fields: list[str], old: Account | None
     ) -> Account:
-        if not _is_root(fields[1]):
+        if not is_root(fields[1]):
             raise AccountError("no root capability after the secret")
         account = self._rooted(name, fields[1], fields[2:], old)
         if fields[0] in {"!", "*"}:
@@ -434,7 +434,8 @@ class _Reader:
                 yield plaintext_digest(self.policy.key, rest[:end].encode("utf-8"))
 
 
-def _is_root(word: str) -> bool:
+def is_root(word: str) -> bool:
+    """Return whether a field stands for a root capability."""
     return word == "=" or word.startswith("URI:")
 
 

@@ -6,6 +6,7 @@ PROTOCOL.u2f); touches nothing. Errors are AccountError with a reason that quote
 
 import base64
 import binascii
+import hashlib
 from dataclasses import dataclass
 
 from truckee.core.errors import AccountError
@@ -38,6 +39,17 @@ class PublicKey:
     blob: bytes
     comment: str = ""
 
+    @property
+    def fingerprint(self) -> str:
+        """Return the name that ssh-keygen gives it."""
+        digest = base64.b64encode(hashlib.sha256(self.blob).digest())
+        return f"SHA256:{digest.decode('ascii').rstrip('=')}"
+
+    @property
+    def text(self) -> str:
+        """Return the blob as base64."""
+        return base64.b64encode(self.blob).decode("ascii")
+
 
 def is_key_type(word: str) -> bool:
     """Return whether a word in the second field announces a public key, supported or not."""
@@ -56,6 +68,32 @@ def parse(key_type: str, text: str, comment: str = "") -> PublicKey:
         raise AccountError("the public key is too long")
     _check(key_type.encode("ascii"), strings(blob))
     return PublicKey(key_type, blob, comment)
+
+
+def parse_file(text: str) -> list[PublicKey]:
+    """Return the keys of an OpenSSH public key file or an ``authorized_keys`` file.
+
+    Raises AccountError with the number of a line that is none, or that has options of its own:
+    to leave them out would make more of a key than it was.
+    """
+    found = []
+    for number, line in enumerate(text.splitlines(), 1):
+        fields = line.split(None, 2)
+        if not fields or fields[0].startswith("#"):
+            continue
+        try:
+            if "PRIVATE KEY" in line or fields[0].startswith("PuTTY-User-Key-File"):
+                raise AccountError("this is a private key")
+            if not is_key_type(fields[0]) and any(map(is_key_type, line.split())):
+                raise AccountError("options in front of a key are not taken")
+            if len(fields) < 2 or not is_key_type(fields[0]):
+                raise AccountError("this is no public key")
+            found.append(parse(fields[0], fields[1], fields[2] if len(fields) > 2 else ""))
+        except AccountError as error:
+            raise AccountError(f"line {number}: {error}") from None
+    if not found:
+        raise AccountError("there is no public key in it")
+    return found
 
 
 def strings(blob: bytes) -> list[bytes]:

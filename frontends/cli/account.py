@@ -6,8 +6,7 @@ this process. Capabilities are taken from files or standard input and never show
 """
 
 import sys
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -16,23 +15,22 @@ import click
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
-from truckee.auth import account_edits, public_keys
+from truckee.auth import account_edits
 from truckee.auth.accounts import Account, AccountTable, check_name
 from truckee.auth.passwords import hash_password
 from truckee.core import files
 from truckee.core.config import NodeConfig
-from truckee.core.errors import AccountError, ConfigError, ServerGoneError
-from truckee.frontends.cli import passwords
+from truckee.core.errors import AccountError
+from truckee.frontends.cli import account_import, account_keys, account_trial, passwords
+from truckee.frontends.cli import account_place as place
+from truckee.frontends.cli.account_logins import logins
+from truckee.frontends.cli.account_place import in_directory
 from truckee.frontends.cli.main import Settings
 from truckee.frontends.cli.output import CommandError, Exit, code_for, say, say_object, warn
-from truckee.frontends.node import control, creation, first_account, process
+from truckee.frontends.node import control, first_account, process
 from truckee.frontends.node.logs import escape
 
 REMOVED = "removed-accounts"
-_SMALL = 1 << 20
-_NOTICE = 5.0  # seconds for a running node to read the accounts
-
-Command = Callable[..., Any]
 
 
 @click.group()
@@ -40,42 +38,9 @@ def account() -> None:
     """Add, change and remove accounts; a running node sees it within seconds."""
 
 
-def _node(settings: Settings, directory: Path | None) -> NodeConfig:
-    place = (directory or settings.directory).expanduser().absolute()
-    if creation.config_path(place) is None:
-        why = "there is no truckee.cfg"
-        raise CommandError(f"no node in {place}", why, "-d DIR", Exit.NOT_FOUND)
-    return creation.load(place)
-
-
-def _in_directory(command: Command) -> Command:
-    kind = click.Path(path_type=Path, file_okay=False)
-    option = click.option("-d", "--directory", type=kind, help="The node directory.")
-    return option(click.pass_obj(command))
-
-
-def _edit(
-    config: NodeConfig, name: str, change: account_edits.Change, *, new: bool = False
-) -> None:
-    try:
-        account_edits.edit(config.access.accounts_file, change, create=new)
-    except AccountError as error:
-        code = Exit.FAILED
-        if "no account of that name" in str(error):
-            code = Exit.NOT_FOUND
-        elif "already" in str(error):
-            code = Exit.CONFLICT
-        what = f"cannot change the account {escape(name)}"
-        raise CommandError(what, str(error), "truckee account list", code) from None
-    with suppress(ServerGoneError):  # a node that runs need not find out by itself
-        control.ask(config.private, {"do": "accounts-changed"}, _NOTICE)
-
-
-def _table(config: NodeConfig) -> AccountTable:
-    try:
-        return first_account.read_table(config.access.accounts_file, config)
-    except AccountError as error:
-        raise CommandError("cannot read the account file", str(error)) from None
+account.add_command(account_keys.key)
+account.add_command(account_trial.test)
+account.add_command(account_import.import_)
 
 
 @account.command()
@@ -90,7 +55,7 @@ def _table(config: NodeConfig) -> AccountTable:
 @click.option("--from", "sources", metavar="NETWORKS", help="Addresses it may come from.")
 @click.option("--max-sessions", type=click.IntRange(1), help="Sessions at a time.")
 @click.option("--expires", metavar="YYYY-MM-DD", help="The last day.")
-@_in_directory
+@in_directory
 def add(
     settings: Settings,
     directory: Path | None,
@@ -107,11 +72,11 @@ def add(
     expires: str | None,
 ) -> int:
     """Add an account with a directory of its own."""
-    config = _node(settings, directory)
+    config = place.node(settings, directory)
     if sum((generate, password_stdin, no_password)) > 1:
         raise click.UsageError("--generate, --password-stdin and --no-password exclude each other")
     options = _options(read_only, protocols, sources, max_sessions, expires)
-    key_lines = [line for file in keys for line in _public_keys(file)]
+    found_keys = [key for file in keys for key in place.keys_in(file)]
     _check_new(config, name)
     password = None if no_password else _password(name, generate, password_stdin)
     cap = _root(settings, config, root)
@@ -119,10 +84,10 @@ def add(
 
     def change(document: account_edits.Document) -> None:
         account_edits.add(document, name, secret, cap, options)
-        for key in key_lines:
+        for key in found_keys:
             account_edits.add_key(document, name, key)
 
-    _edit(config, name, change, new=True)
+    place.edit(config, name, change, new=True)
     say(f"account {escape(name)} added")
     if generate and password is not None:
         _hand_over(config, name, password)
@@ -158,37 +123,6 @@ def _options(
     return ["ro", *named] if read_only else named
 
 
-def _public_keys(file: str) -> list[list[str]]:
-    """Return the keys of an OpenSSH public key file as the fields of account lines."""
-    found = []
-    for line in _read(file, "--key").splitlines():
-        fields = line.split(None, 2)
-        if not fields or fields[0].startswith("#"):
-            continue
-        try:
-            if "PRIVATE KEY" in line:
-                raise AccountError("this is a private key")
-            if len(fields) < 2:
-                raise AccountError("this is no public key")
-            key = public_keys.parse(fields[0], fields[1], "")
-        except AccountError as error:
-            raise CommandError(f"cannot take the key in {file}", str(error)) from None
-        found.append([key.key_type, fields[1], *fields[2:]])
-    return found
-
-
-def _read(file: str, option: str) -> str:
-    try:
-        if file == "-":
-            return sys.stdin.read(_SMALL)
-        return files.read(Path(file), _SMALL, private=False).decode("utf-8", "replace")
-    except (OSError, ConfigError) as error:
-        why = error.strerror if isinstance(error, OSError) else str(error)
-        raise CommandError(
-            f"{option}: cannot read {file}", why or "", code=Exit.NOT_FOUND
-        ) from None
-
-
 def _password(name: str, generate: bool, stdin: bool) -> str:
     return passwords.generate() if generate else passwords.ask(name, stdin=stdin)
 
@@ -218,7 +152,7 @@ def _root(settings: Settings, config: NodeConfig, root: str) -> str:
     if root == "new":
         return _new_directory(settings, config)
     if root == "-" or root.startswith("@"):
-        return _read(root.removeprefix("@"), "--root").strip()
+        return place.read(root.removeprefix("@"), "--root").strip()
     raise CommandError("--root", "a capability is given by file", "--root @FILE", Exit.USAGE)
 
 
@@ -291,26 +225,26 @@ def _line(fields: dict[str, object]) -> str:
 
 @account.command(name="list")
 @click.option("--json", "as_json", is_flag=True, help="One object per account.")
-@_in_directory
+@in_directory
 def list_(settings: Settings, directory: Path | None, as_json: bool) -> int:
     """List the accounts."""
-    table = _table(_node(settings, directory))
+    table = place.table(place.node(settings, directory))
     for name, found in sorted(table.accounts.items()):
         fields = _described(name, found)
         if as_json:
             say_object(fields)
         else:
             say(_line(fields))
-    return _tell_bad(table)
+    return place.tell_bad(table)
 
 
 @account.command()
 @click.argument("name")
 @click.option("--json", "as_json", is_flag=True, help="One object.")
-@_in_directory
+@in_directory
 def show(settings: Settings, directory: Path | None, name: str, as_json: bool) -> int:
     """Show what one account may do."""
-    found = _table(_node(settings, directory)).get(name)
+    found = place.table(place.node(settings, directory)).get(name)
     if found is None:
         why = "there is no usable account of that name"
         raise CommandError(
@@ -325,17 +259,11 @@ def show(settings: Settings, directory: Path | None, name: str, as_json: bool) -
     return Exit.OK
 
 
-def _tell_bad(table: AccountTable) -> int:
-    for bad in table.bad_lines:
-        warn(str(bad))
-    return Exit.PARTLY if table.bad_lines else Exit.OK
-
-
 @account.command()
 @click.argument("name", required=False)
 @click.option("--generate", is_flag=True, help="Make up a password.")
 @click.option("--password-stdin", is_flag=True, help="Read it from standard input.")
-@_in_directory
+@in_directory
 def passwd(
     settings: Settings,
     directory: Path | None,
@@ -344,7 +272,7 @@ def passwd(
     password_stdin: bool,
 ) -> int:
     """Change the password of an account (of your own, without a name)."""
-    config = _node(settings, directory)
+    config = place.node(settings, directory)
     name = name or first_account.user_name()
     if not account_edits.read(config.access.accounts_file).has(name):
         why = "there is no account of that name"
@@ -352,8 +280,8 @@ def passwd(
         raise CommandError(what, why, "truckee account list", Exit.NOT_FOUND)
     password = _password(name, generate, password_stdin)
     hashed = hash_password(password.encode("utf-8", "surrogateescape"))
-    old = _table(config)
-    _edit(config, name, lambda d: account_edits.set_password(d, name, hashed))
+    old = place.table(config)
+    place.edit(config, name, lambda d: account_edits.set_password(d, name, hashed))
     _forget_password(config, old, name)
     say(f"the password of {escape(name)} is changed")
     if generate:
@@ -363,39 +291,39 @@ def passwd(
 
 @account.command()
 @click.argument("name")
-@_in_directory
+@in_directory
 def lock(settings: Settings, directory: Path | None, name: str) -> int:
     """Refuse every login of an account, and end its sessions."""
-    _edit(_node(settings, directory), name, lambda d: account_edits.lock(d, name))
+    place.edit(place.node(settings, directory), name, lambda d: account_edits.lock(d, name))
     say(f"account {escape(name)} is locked")
     return Exit.OK
 
 
 @account.command()
 @click.argument("name")
-@_in_directory
+@in_directory
 def unlock(settings: Settings, directory: Path | None, name: str) -> int:
     """Undo a lock."""
-    _edit(_node(settings, directory), name, lambda d: account_edits.unlock(d, name))
+    place.edit(place.node(settings, directory), name, lambda d: account_edits.unlock(d, name))
     say(f"account {escape(name)} is unlocked")
     return Exit.OK
 
 
 @account.command()
 @click.argument("name")
-@_in_directory
+@in_directory
 def remove(settings: Settings, directory: Path | None, name: str) -> int:
     """Remove an account; its files stay, and its root capability is kept."""
-    config = _node(settings, directory)
+    config = place.node(settings, directory)
     kept = config.private / REMOVED
-    old = _table(config)
+    old = place.table(config)
 
     def change(document: account_edits.Document) -> None:
         lines = [document.lines[n] for n in document.lines_of(name)]
         account_edits.remove(document, name)
         _keep(kept, lines)
 
-    _edit(config, name, change)
+    place.edit(config, name, change)
     _forget_password(config, old, name)
     say(f"account {escape(name)} is removed; its files are untouched, its lines kept in {kept}")
     return Exit.OK
@@ -404,7 +332,7 @@ def remove(settings: Settings, directory: Path | None, name: str) -> int:
 def _keep(path: Path, lines: Sequence[str]) -> None:
     day = datetime.now(UTC).date().isoformat()
     try:
-        before = files.read(path, _SMALL * 16)
+        before = files.read(path, place.SMALL * 16)
     except FileNotFoundError:
         before = b""
     files.replace(path, before + "".join(f"# {day}\n{line}\n" for line in lines).encode("utf-8"))
@@ -413,7 +341,7 @@ def _keep(path: Path, lines: Sequence[str]) -> None:
 @account.command(name="hash")
 @click.option("--print", "show_hash", is_flag=True, help="Ask for a password, print its hash.")
 @click.option("--password-stdin", is_flag=True, help="With --print: read it from standard input.")
-@_in_directory
+@in_directory
 def hash_(
     settings: Settings,
     directory: Path | None,
@@ -425,19 +353,21 @@ def hash_(
         password = passwords.ask("the account", stdin=password_stdin)
         say(hash_password(password.encode("utf-8", "surrogateescape")))
         return Exit.OK
-    config = _node(settings, directory)
+    config = place.node(settings, directory)
     done: list[str] = []
-    _edit(config, "file", lambda d: done.extend(account_edits.hash_plaintext(d, hash_password)))
+    place.edit(
+        config, "file", lambda d: done.extend(account_edits.hash_plaintext(d, hash_password))
+    )
     say(f"{len(done)} passwords hashed" if done else "no password was in plaintext")
     return Exit.OK
 
 
 @account.command()
-@_in_directory
+@in_directory
 def check(settings: Settings, directory: Path | None) -> int:
     """Read the account file as the node does, and say what is wrong with it."""
-    table = _table(_node(settings, directory))
-    code = _tell_bad(table)
+    table = place.table(place.node(settings, directory))
+    code = place.tell_bad(table)
     if table.plaintext_lines:
         lines = ", ".join(map(str, table.plaintext_lines))
         warn(f"passwords in plaintext on lines {lines}; truckee account hash converts them")
@@ -450,10 +380,10 @@ def check(settings: Settings, directory: Path | None) -> int:
 @account.command()
 @click.option("--clear", metavar="ADDRESS", help="Let this address in again.")
 @click.option("--json", "as_json", is_flag=True, help="One object per ban.")
-@_in_directory
+@in_directory
 def bans(settings: Settings, directory: Path | None, clear: str | None, as_json: bool) -> int:
     """Show which addresses the running node shuts out for guessing passwords."""
-    config = _node(settings, directory)
+    config = place.node(settings, directory)
     if clear is not None:
         control.ask(config.private, {"do": "unban", "source": clear})
         say(f"{escape(clear)} may try again")

@@ -2,8 +2,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.fakes.account_lines import BCRYPT, ED25519, OTHER, WRITE
+from tests.fakes.account_lines import BCRYPT, ED25519, GOOD_KEYS, OTHER, WRITE
 from truckee.auth import account_edits as edits
+from truckee.auth import public_keys
 from truckee.auth.accounts import HEADER, Policy, parse
 from truckee.core.errors import AccountError
 
@@ -24,7 +25,7 @@ def accounts(found):
 def test_an_account_is_added_with_its_options():
     found = edits.Document.new()
     edits.add(found, "bob s", BCRYPT, WRITE, ["ro", "proto=ftp"])
-    edits.add_key(found, "bob s", ["ssh-ed25519", ED25519, "bob at home"])
+    edits.add_key(found, "bob s", public_keys.parse("ssh-ed25519", ED25519, "bob at home"))
     account = accounts(found)["bob s"]
     assert account.options.readonly
     assert account.keys[0].comment == "bob at home"
@@ -162,3 +163,95 @@ def test_bytes_that_are_no_text_and_files_too_large_are_refused():
         edits.Document.decode(b"\xff")
     with pytest.raises(AccountError, match="1 MiB"):
         document("#" * (1 << 20)).encode()
+
+
+LAPTOP = public_keys.parse("ssh-ed25519", ED25519, "laptop of alice")
+DESK = public_keys.parse("ssh-rsa", GOOD_KEYS["ssh-rsa"], "desk")
+
+
+def test_a_key_is_added_once():
+    found = document(f"alice {BCRYPT} {WRITE}")
+    edits.add_key(found, "alice", LAPTOP)
+    edits.add_key(found, "alice", DESK)
+    with pytest.raises(AccountError, match="already"):
+        edits.add_key(found, "alice", LAPTOP)
+    assert [key.blob for key in accounts(found)["alice"].keys] == [LAPTOP.blob, DESK.blob]
+
+
+@pytest.mark.parametrize("comment", ["=", "URI:DIR2:x = #y", "a 'quote", "", "two words"])
+@pytest.mark.parametrize("first", [HEADER, "# a file without quotes"])
+def test_no_comment_of_a_key_makes_a_bad_line(comment, first):
+    found = edits.Document([first, f"alice {BCRYPT} {WRITE}"])
+    edits.add_key(found, "alice", public_keys.parse("ssh-ed25519", ED25519, comment))
+    assert len(accounts(found)["alice"].keys) == 1
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [LAPTOP.fingerprint, LAPTOP.fingerprint[7:15], LAPTOP.fingerprint[:14], "laptop of alice"],
+)
+def test_a_key_is_removed_by_fingerprint_or_comment(wanted):
+    found = document(f"alice {BCRYPT} {WRITE}")
+    edits.add_key(found, "alice", LAPTOP)
+    edits.add_key(found, "alice", DESK)
+    assert edits.remove_key(found, "alice", wanted).blob == LAPTOP.blob
+    assert [key.blob for key in accounts(found)["alice"].keys] == [DESK.blob]
+    assert len(found.lines) == 3
+
+
+@pytest.mark.parametrize("wanted", ["", "SHA256:", LAPTOP.fingerprint[7:12], "nobody", "desk "])
+def test_a_key_that_is_not_named_well_is_not_removed(wanted):
+    found = document(f"alice {BCRYPT} {WRITE}")
+    edits.add_key(found, "alice", LAPTOP)
+    with pytest.raises(AccountError):
+        edits.remove_key(found, "alice", wanted)
+    assert len(accounts(found)["alice"].keys) == 1
+
+
+def test_two_keys_with_one_comment_are_told_apart_by_their_fingerprints():
+    found = document(f"alice {BCRYPT} {WRITE}")
+    for key in (LAPTOP, DESK):
+        edits.add_key(found, "alice", public_keys.PublicKey(key.key_type, key.blob, "same"))
+    with pytest.raises(AccountError, match="more than one"):
+        edits.remove_key(found, "alice", "same")
+
+
+def test_what_the_line_of_a_removed_key_says_besides_stays():
+    found = document(
+        f"alice {LAPTOP.key_type} {LAPTOP.text} laptop {WRITE} ro",
+        f"alice {DESK.key_type} {DESK.text} desk = from=10.0.0.0/8",
+    )
+    before = accounts(found)["alice"]
+    edits.remove_key(found, "alice", "laptop")
+    edits.remove_key(found, "alice", "desk")
+    after = accounts(found)["alice"]
+    assert after.keys == ()
+    assert (after.rootcap, after.options) == (before.rootcap, before.options)
+    edits.set_password(found, "alice", BCRYPT)
+    edits.set_password(found, "alice", NEW)
+    assert accounts(found)["alice"].password is not None
+
+
+def test_accounts_of_another_file_are_added_with_their_passwords_hashed():
+    source = edits.Document(
+        [
+            f"alice sesame {WRITE}",
+            f"bob ssh-ed25519 {ED25519} {OTHER}",
+            f"bob ssh-rsa {GOOD_KEYS['ssh-rsa']} {OTHER}",
+            f"carol {'x' * 73} {OTHER}",
+            f"'q {BCRYPT} {OTHER}",
+        ]
+    )
+    names = ["alice", "bob", "carol", "'q"]
+    lines = edits.lines_to_import(source, names, lambda password: BCRYPT)
+    assert set(lines) == {"alice", "bob", "'q"}
+    found = edits.Document.new()
+    for name, fields in lines.items():
+        edits.add_lines(found, name, fields)
+    table = accounts(found)
+    assert len(table["bob"].keys) == 2
+    assert table["alice"].rootcap.text == WRITE
+    assert "'q" in table
+    assert b"sesame" not in found.encode()
+    with pytest.raises(AccountError, match="already"):
+        edits.add_lines(found, "alice", lines["alice"])
