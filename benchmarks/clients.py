@@ -124,13 +124,14 @@ def lftp(login: Login, *commands: str, timed: bool = True) -> float:
 
     With `timed` the time of a session that only logs in is taken off.
     """
-    seconds = run(["lftp", "-f", "/dev/stdin"], _script(login, commands))
+    seconds = run(["lftp", "-f", "/dev/stdin"], lftp_script(login, commands))
     if timed:
-        seconds -= run(["lftp", "-f", "/dev/stdin"], _script(login, ("cd .",)))
+        seconds -= run(["lftp", "-f", "/dev/stdin"], lftp_script(login, ("cd .",)))
     return seconds
 
 
-def _script(login: Login, commands: Sequence[str]) -> str:
+def lftp_script(login: Login, commands: Sequence[str]) -> str:
+    """Return what lftp reads to log in and run `commands`."""
     lines = ["set net:max-retries 1", "set cmd:fail-exit yes", "set ftp:ssl-allow no"]
     lines.append("set xfer:clobber yes")
     if login.key:
