@@ -21,9 +21,14 @@ from truckee.auth.passwords import hash_password
 from truckee.core import files
 from truckee.core.config import NodeConfig
 from truckee.core.errors import AccountError
-from truckee.frontends.cli import account_import, account_keys, account_trial, passwords
+from truckee.frontends.cli import (
+    account_import,
+    account_keys,
+    account_logins,
+    account_trial,
+    passwords,
+)
 from truckee.frontends.cli import account_place as place
-from truckee.frontends.cli.account_logins import logins
 from truckee.frontends.cli.account_place import in_directory
 from truckee.frontends.cli.main import Settings
 from truckee.frontends.cli.output import CommandError, Exit, code_for, say, say_object, warn
@@ -40,6 +45,7 @@ def account() -> None:
 
 account.add_command(account_keys.key)
 account.add_command(account_trial.test)
+account.add_command(account_logins.logins)
 account.add_command(account_import.import_)
 
 

@@ -22,6 +22,8 @@ COMMANDS = {
     "start": "truckee.frontends.cli.starting:start",
     "run": "truckee.frontends.cli.starting:run",
     "create": "truckee.frontends.cli.starting:create",
+    "status": "truckee.frontends.cli.status:status",
+    "doctor": "truckee.frontends.cli.doctor:doctor",
     "account": "truckee.frontends.cli.account:account",
     "debug": "truckee.frontends.cli.debug:debug",
 }

@@ -13,6 +13,7 @@ from typing import Any
 from truckee.core.config import NodeConfig
 from truckee.core.errors import ConfigError
 from truckee.frontends.gate.history import LoginHistory
+from truckee.frontends.gate.journal import Door
 from truckee.frontends.gate.record import Record
 from truckee.frontends.gate.registry import Limits
 from truckee.frontends.node import endpoints, figures, logs
@@ -39,6 +40,7 @@ class Operations:
         self._access: Access | None = None
         self._sources: Sources | None = None
         self._place: Place | None = None
+        self._doors: Mapping[Door, Place | None] = {}
         self._history = LoginHistory(
             config.private, reactor, storage.disk, time.time, self._is_account
         )
@@ -57,12 +59,15 @@ class Operations:
     def _is_account(self, name: str) -> bool:
         return self._access is not None and self._access.accounts.table.get(name) is not None
 
-    async def start(self, access: Access) -> Place | None:
+    async def start(self, access: Access, doors: Mapping[Door, Place | None]) -> Place | None:
         """Begin to watch, and open the port of the figures; return where it is, if there is one.
+
+        The doors are open; where they are is told to whoever asks.
 
         ConfigError for a public one that is not meant, PortTakenError.
         """
         self._access = access
+        self._doors = doors
         self._sources = self._gather(access)
         self.record.start()
         self._watchdog.start()
@@ -110,14 +115,12 @@ class Operations:
 
     async def _status(self, _: Mapping[str, Any]) -> Answer:
         access, sources = self._access, self._sources
-        place = None
-        if self._place is not None:
-            address: Any = self._place.addresses[0]
-            place = {"host": address.host, "port": address.port}
+        metrics = [{"host": host, "port": port} for host, port in _addresses(self._place)]
         return {
             "pid": os.getpid(),
             "version": version("truckee"),
-            "metrics": place,
+            "doors": {door: _addresses(place) for door, place in self._doors.items() if place},
+            "metrics": metrics[0] if metrics else None,
             "account_file": access.accounts.failure or "ok" if access is not None else "off",
             "shared_exempt_sources": self.record.shared_exempt_sources(),
             "figures": {} if sources is None else figures.as_fields(figures.families(sources)),
@@ -137,3 +140,9 @@ class Operations:
         self._watchdog.stop()
         self.record.stop()
         await self._history.stop()
+
+
+def _addresses(place: Place | None) -> list[tuple[str, int]]:
+    """Return host and port of every address of a door."""
+    found: tuple[Any, ...] = () if place is None else place.addresses
+    return [(address.host, address.port) for address in found]

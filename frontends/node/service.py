@@ -87,7 +87,7 @@ class Node:
         await access.start()
         ftp_place = None if ftp is None else await ftp.start(wishes.ftp)
         sftp_place = None if sftp is None else await sftp.start(wishes.sftp)
-        metrics = await self.operations.start(access)
+        metrics = await self.operations.start(access, {"ftp": ftp_place, "sftp": sftp_place})
         self._control.start()
         self.storage.warm_up()
         _log.info("node is up")

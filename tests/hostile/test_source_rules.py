@@ -46,7 +46,10 @@ WALL_CLOCK = {  # dates of links, leases, listings, accounts and certificates; n
     "frontends/cli/account.py",
     "frontends/ftp/service.py",
     "frontends/node/access.py",
+    "frontends/node/checkup.py",
+    "frontends/node/operations.py",
     "frontends/node/process.py",
+    "frontends/node/surroundings.py",
 }
 
 
