@@ -33,6 +33,7 @@ from truckee.core.config import AccessConfig
 from truckee.core.cpu import PoolCpu
 from truckee.core.errors import ConfigError
 from truckee.frontends.ftp.shell import handler_factory
+from truckee.frontends.gate.hooks import Hook, Hooks, Journals
 from truckee.frontends.gate.journal import Door, Journal
 from truckee.frontends.gate.registry import Ledger, Limits, Registry
 from truckee.frontends.node.storage import Storage
@@ -69,6 +70,12 @@ def limits_for(config: AccessConfig) -> Limits:
     )
 
 
+def _hooks(config: AccessConfig, reactor: Any) -> Hooks:  # noqa: ANN401
+    login = None if config.post_login is None else Hook(reactor, config.post_login)
+    upload = None if config.post_upload is None else Hook(reactor, config.post_upload)
+    return Hooks(login, upload, time.time)
+
+
 class Access:
     """What all doors of a node share."""
 
@@ -81,7 +88,8 @@ class Access:
     ) -> None:
         """Put the rooms together; touches the spool folder."""
         self.config = config
-        self.journal = journal
+        self.hooks = _hooks(config, reactor)
+        self.journal = Journals(journal, self.hooks)
         self._storage = storage
         self._reactor = reactor
         self._bcrypt = PoolCpu(reactor, BCRYPT_THREADS, "bcrypt")
@@ -96,6 +104,7 @@ class Access:
             plaintext=config.accounts_plaintext,
             permissions=config.accounts_permissions,
             anonymous=config.anonymous_rootcap is not None,
+            may_be_empty=config.accounts_url is not None,
         )
         self.accounts.on_revoked(self._close)
         self._elsewhere = self._account_url()
@@ -181,5 +190,6 @@ class Access:
         """Give up what is not stored yet; the doors are closed."""
         if self._elsewhere is not None:
             self._elsewhere.stop()
+        self.hooks.stop()
         await self.vfs.drain(1.0)
         self._bcrypt.stop()
