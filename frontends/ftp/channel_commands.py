@@ -40,9 +40,15 @@ async def pasv(s: Session, arg: bytes) -> Reply:
     local = normalise(s.local)
     if not isinstance(local, IPv4Address):
         return reply(522, "this is an IPv6 connection, use EPSV (2)")
-    port = _listen(s)
-    told = s.settings.masquerade_address
-    return reply(227, format_pasv(local if told is None or is_loopback(s.peer) else told, port))
+    told = None if is_loopback(s.peer) else _told(s)
+    return reply(227, format_pasv(told or local, _listen(s)))
+
+
+def _told(s: Session) -> IPv4Address | None:
+    masquerade = s.listener.masquerade
+    if masquerade.wanted and masquerade.address is None:
+        raise Refused(425, "our own address is not known now, use EPSV")
+    return masquerade.address
 
 
 async def epsv(s: Session, arg: bytes) -> Reply:

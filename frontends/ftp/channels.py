@@ -18,6 +18,7 @@ from twisted.internet.interfaces import (
     IConnector,
     IDelayedCall,
     IListeningPort,
+    IReactorCore,
     IReactorTCP,
     IReactorTime,
 )
@@ -38,8 +39,8 @@ class NoPortError(Exception):
     """No port is free for a data connection."""
 
 
-class ChannelReactor(IReactorTCP, IReactorTime):
-    """Both at once; for annotations."""
+class ChannelReactor(IReactorTCP, IReactorTime, IReactorCore):
+    """All at once; for annotations."""
 
 
 class Channel(Shape):

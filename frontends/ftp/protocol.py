@@ -16,7 +16,6 @@ import socket
 from collections import deque
 from collections.abc import Callable
 
-from OpenSSL import SSL
 from twisted.cred.portal import Portal
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IPushProducer
@@ -42,7 +41,7 @@ from truckee.frontends.ftp.codec import (
 from truckee.frontends.ftp.commands import COMMANDS, KNOWN_BUT_ABSENT
 from truckee.frontends.ftp.data import StreamTransport, TransferFailed
 from truckee.frontends.ftp.errors import reply_for
-from truckee.frontends.ftp.session import Refused, Session
+from truckee.frontends.ftp.session import Listener, Refused, Session
 from truckee.frontends.ftp.settings import FTPSettings
 from truckee.frontends.ftp.tls import Engine, TLSFailed
 from truckee.frontends.ftp.transfer import control_lost
@@ -75,9 +74,9 @@ class FTPProtocol(Protocol):
         random: Callable[[int], bytes],
         wall_clock: Callable[[], float],
         journal: Journal,
-        context: SSL.Context | None = None,
+        listener: Listener,
     ) -> None:
-        self._context = context
+        self._listener = listener
         self._engine: Engine | None = None
         self._reactor = reactor
         self._portal = portal
@@ -156,7 +155,7 @@ class FTPProtocol(Protocol):
             wall_clock=self._wall_clock,
             journal=self._journal,
             words=sorted(COMMANDS),
-            context=self._context,
+            listener=self._listener,
         )
         self.transport.registerProducer(self, True)
         if self.refusal:
@@ -252,16 +251,15 @@ class FTPProtocol(Protocol):
 
     # TLS
 
-    def _begin_tls(self, answer: Reply, context: SSL.Context) -> None:
-        """Say the last word in clear, and take none any more."""
-        self.send(answer)
+    def _begin_tls(self, session: Session) -> None:
+        """Take no word in clear any more."""
+        if session.context is None:
+            return
         self._queue.clear()
         self._lines.clear()
         self._first_line = True
         self._set_reading(True)
-        self._engine = Engine(context)
-        if self.session is not None:
-            self.session.engine = self._engine
+        self._engine = session.engine = Engine(session.context)
         self._start_timer("handshake", self._settings.connect_timeout, self._drop)
 
     def _take_protected(self, engine: Engine, data: bytes) -> None:
@@ -421,10 +419,9 @@ class FTPProtocol(Protocol):
         if answer.code in (221, 421):
             self._close(answer)
             return
-        if answer.code == 234 and self._context is not None:
-            self._begin_tls(answer, self._context)
-        else:
-            self.send(answer)
+        self.send(answer)
+        if answer.code == 234 and self.session is not None:
+            self._begin_tls(self.session)
         while self._aborts:
             self._aborts -= 1
             self.send(reply(226, "abort done"))

@@ -9,8 +9,8 @@ are waited for up to `drain_timeout`.
 import os
 import time
 from collections.abc import Callable, Sequence
+from ipaddress import IPv4Address
 
-from OpenSSL import SSL
 from twisted.application.service import Service
 from twisted.cred.portal import Portal
 from twisted.internet.defer import Deferred, succeed
@@ -20,7 +20,9 @@ from twisted.logger import Logger
 
 from truckee.frontends.ftp.addresses import plain
 from truckee.frontends.ftp.channels import ChannelReactor
+from truckee.frontends.ftp.masquerade import Address, Masquerade, Name
 from truckee.frontends.ftp.protocol import FTPProtocol
+from truckee.frontends.ftp.session import Listener
 from truckee.frontends.ftp.settings import FTPSettings
 from truckee.frontends.ftp.tls import Identity, server_context
 from truckee.frontends.gate.journal import Journal, SilentJournal
@@ -51,6 +53,7 @@ class FTPServer(Service):
         self._journal = journal or SilentJournal()
         self.registry = registry or Registry("ftp", journal=self._journal)
         self._identity = identity if self._settings.tls != "off" else None
+        self._masquerade = _masquerade(reactor, self._settings.masquerade_address)
         self._random = random
         self._wall_clock = wall_clock
         self._ports: list[IListeningPort] = []
@@ -59,22 +62,27 @@ class FTPServer(Service):
 
     async def listen(self, endpoints: Sequence[IStreamServerEndpoint]) -> list[IAddress]:
         """Listen at every endpoint; return the addresses. CannotListenError closes them all."""
+        if isinstance(self._masquerade, Name):
+            self._masquerade.start()
         try:
             for endpoint in endpoints:
-                factory = _Factory(self, self.new_context())
+                factory = _Factory(self, self.new_listener())
                 self._ports.append(await endpoint.listen(factory))
         except BaseException:
             await self._stop_listening()
             raise
         return [port.getHost() for port in self._ports]
 
-    def new_context(self) -> SSL.Context | None:
-        """Return the TLS settings of one more listener; None without TLS."""
+    def new_listener(self) -> Listener:
+        """Return what one more listener has: TLS sessions of one are nothing to another."""
         if self._identity is None:
-            return None
-        return server_context(self._identity, self._settings.tls_max, self._random)
+            return Listener(None, self._masquerade)
+        context = server_context(self._identity, self._settings.tls_max, self._random)
+        return Listener(context, self._masquerade)
 
     async def _stop_listening(self) -> None:
+        if isinstance(self._masquerade, Name):
+            self._masquerade.stop()
         ports, self._ports = self._ports, []
         for port in ports:
             stopped = port.stopListening()
@@ -92,7 +100,7 @@ class FTPServer(Service):
         """End every session of `account`, commits under way excepted; return how many."""
         return self.registry.close_account(account, text)
 
-    def build(self, host: str, context: SSL.Context | None = None) -> FTPProtocol | None:
+    def build(self, host: str, listener: Listener | None = None) -> FTPProtocol | None:
         """Return the protocol for a client at `host`; None to hang up on it without a word."""
         if self.registry.hang_up(host):
             return None
@@ -104,7 +112,7 @@ class FTPServer(Service):
             self._random,
             self._wall_clock,
             self._journal,
-            context,
+            listener or Listener(),
         )
         protocol.refusal = self.registry.enter(protocol, host)
         _log.info("ftp connection from {peer}", peer=host)
@@ -129,12 +137,16 @@ class FTPServer(Service):
         await self.registry.drain(self._reactor, SHUTTING_DOWN, grace, timeout)
 
 
+def _masquerade(reactor: ChannelReactor, given: IPv4Address | str | None) -> Masquerade:
+    return Name(reactor, given) if isinstance(given, str) else Address(given)
+
+
 class _Factory(ServerFactory):
     noisy = False
 
-    def __init__(self, server: FTPServer, context: SSL.Context | None) -> None:
+    def __init__(self, server: FTPServer, listener: Listener) -> None:
         self._server = server
-        self._context = context
+        self._listener = listener
 
     def buildProtocol(self, addr: IAddress | None) -> FTPProtocol | None:
-        return self._server.build(plain(str(getattr(addr, "host", ""))), self._context)
+        return self._server.build(plain(str(getattr(addr, "host", ""))), self._listener)

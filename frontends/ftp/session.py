@@ -18,6 +18,7 @@ from truckee.frontends.ftp.addresses import is_loopback
 from truckee.frontends.ftp.channels import Channel, ChannelReactor
 from truckee.frontends.ftp.codec import Reply, reply
 from truckee.frontends.ftp.data import DataConnection, TransferFailed
+from truckee.frontends.ftp.masquerade import Address, Masquerade
 from truckee.frontends.ftp.settings import FTPSettings
 from truckee.frontends.ftp.tls import Engine
 from truckee.frontends.ftp.transfer import Transfer
@@ -46,6 +47,15 @@ class Login:
     account: str
     vfs: VFSSession
     logout: Callable[[], object]
+
+
+@dataclass(frozen=True, slots=True)
+class Listener:
+    """What the connections of one listener have in common."""
+
+    context: SSL.Context | None = None
+    """What TLS is made of; None without it."""
+    masquerade: Masquerade = field(default_factory=Address)
 
 
 class Control(Shape):
@@ -89,8 +99,7 @@ class Session:
     random: Callable[[int], bytes]
     wall_clock: Callable[[], float]
     journal: Journal = field(default_factory=SilentJournal)
-    context: SSL.Context | None = None
-    """What TLS is made of here; None without it."""
+    listener: Listener = field(default_factory=Listener)
     engine: Engine | None = None
     """The TLS of the control connection, from AUTH on."""
     sized: bool = False
@@ -122,6 +131,11 @@ class Session:
         if self.login is None:
             raise Refused(530, "please log in with USER and PASS")
         return self.login.vfs
+
+    @property
+    def context(self) -> SSL.Context | None:
+        """Return what TLS is made of here; None without it."""
+        return self.listener.context
 
     @property
     def encrypted(self) -> bool:

@@ -11,8 +11,9 @@ class FTPSettings:
 
     passive_ports: range | None = range(50000, 50101)
     """Ports for passive data connections; None lets the system choose."""
-    masquerade_address: IPv4Address | None = None
-    """Told in 227 replies to clients elsewhere, when a router translates our address."""
+    masquerade_address: IPv4Address | str | None = None
+    """An address or the name of one, told in 227 replies to clients elsewhere: for routers that
+    translate ours."""
     active_mode: bool = True
     """Whether PORT and EPRT work."""
     login_grace: float = 60.0

@@ -61,14 +61,17 @@ def load_or_create(
 ) -> Certificate:
     """Return the certificate of a listener such as ``ftp``; without files given, our own.
 
-    Raises ConfigError when a file is missing, cannot be used or is open to others, or the key is
-    another certificate's. One that has expired is used, with a warning.
+    The key may be in the file of the certificate. Raises ConfigError when a file is missing, cannot
+    be used or is open to others, or the key is another certificate's. One that has expired is used,
+    with a warning.
     """
     now = now or datetime.now(UTC)
-    if (certificate_file is None) != (key_file is None):
-        raise ConfigError("tls_certificate and tls_key are given together, or neither")
     made = False
-    if certificate_file is None or key_file is None:
+    if certificate_file is not None:
+        key_file = key_file or certificate_file
+    elif key_file is not None:
+        raise ConfigError("tls_key needs tls_certificate")
+    else:
         certificate_file = private / f"{listener}_certificate.pem"
         key_file = private / f"{listener}_key.pem"
         if not certificate_file.exists():

@@ -176,12 +176,12 @@ class Server:
         )
 
     @cached_property
-    def context(self):
-        return self.ftp.new_context()
+    def listener(self):
+        return self.ftp.new_listener()
 
     def connect(self, peer="127.0.0.1", local="127.0.0.1") -> "Client":
         wire = Wire(self.reactor, peer, local)
-        protocol = self.ftp.build(peer, self.context)
+        protocol = self.ftp.build(peer, self.listener)
         assert protocol is not None
         wire.attach(protocol)
         return Client(self, wire)
