@@ -5,6 +5,7 @@ python -m benchmarks [--quick] [--only files,sftp,clients]
 files, stages, small, ftp, memory: the core and FTP. sftp: large and small files beside the servers
 people would use instead and stock Tahoe-LAFS; ftp-peers: the same for FTP. clients: fifty at once.
 names: long directories. logins: with passwords and keys. slow: a wire with delay.
+bare-sftp: the frontend over a core that does nothing.
 """
 
 import argparse
@@ -19,6 +20,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import react
 
 from benchmarks import (
+    bare_sftp,
     crowd,
     directories,
     files,
@@ -41,6 +43,7 @@ BESIDE = {
     "clients": crowd.measure,
     "logins": logins.measure,
     "slow": slow.measure,
+    "bare-sftp": bare_sftp.measure,
 }
 ALL = ("files", "stages", "small", "ftp", "memory", *BESIDE, "names")
 RESULTS = Path(__file__).parent / "RESULTS.rst"
