@@ -16,9 +16,9 @@ from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
+from truckee.frontends.gate.addresses import Network, within
 from truckee.frontends.gate.journal import Door, Journal, SilentJournal
 
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 LOOPBACK: tuple[Network, ...] = (
     ipaddress.ip_network("127.0.0.0/8"),
     ipaddress.ip_network("::1/128"),
@@ -64,13 +64,7 @@ class Limits:
 
     def is_exempt(self, host: str) -> bool:
         """Return whether an address has no limit of its own."""
-        try:
-            address = ipaddress.ip_address(host)
-        except ValueError:
-            return False
-        if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
-            address = address.ipv4_mapped
-        return any(address in network for network in self.exempt)
+        return within(host, self.exempt)
 
 
 @dataclass(slots=True)

@@ -19,6 +19,8 @@ from truckee.core.config import NodeConfig
 from truckee.core.errors import ConfigError
 from truckee.frontends.ftp.service import FTPServer
 from truckee.frontends.ftp.settings import FTPSettings
+from truckee.frontends.gate.addresses import Network
+from truckee.frontends.gate.proxy import ProxyEndpoint
 from truckee.frontends.node import endpoints
 from truckee.frontends.node.access import Access
 from truckee.frontends.sftp import host_keys
@@ -50,9 +52,14 @@ class Place:
     """By which people know the server."""
 
 
-async def listen_at(listen: Listen, wanted: Sequence[str], reactor: Any) -> Place:  # noqa: ANN401
-    """Listen at these endpoints. PortTakenError when one is taken."""
-    found = [_endpoint(text, reactor) for text in wanted]
+async def listen_at(
+    listen: Listen,
+    wanted: Sequence[str],
+    reactor: Any,  # noqa: ANN401
+    proxies: Sequence[Network] = (),
+) -> Place:
+    """Listen at these endpoints, to clients and to `proxies`. PortTakenError when one is taken."""
+    found = [_endpoint(text, reactor, proxies) for text in wanted]
     try:
         return Place(tuple(await listen(found)))
     except CannotListenError as error:
@@ -60,10 +67,15 @@ async def listen_at(listen: Listen, wanted: Sequence[str], reactor: Any) -> Plac
         raise PortTakenError(f"endpoint {error.interface}:{error.port}: {reason}") from None
 
 
-async def listen_near(listen: Listen, ports: Sequence[int], reactor: Any) -> Place:  # noqa: ANN401
+async def listen_near(
+    listen: Listen,
+    ports: Sequence[int],
+    reactor: Any,  # noqa: ANN401
+    proxies: Sequence[Network] = (),
+) -> Place:
     """Listen on this machine at the first of `ports`, or the next that is free."""
     for port in ports:
-        endpoint = _endpoint(f"tcp:{port}:interface=127.0.0.1", reactor)
+        endpoint = _endpoint(f"tcp:{port}:interface=127.0.0.1", reactor, proxies)
         try:
             return Place(tuple(await listen([endpoint])), port != ports[0])
         except CannotListenError:
@@ -71,9 +83,9 @@ async def listen_near(listen: Listen, ports: Sequence[int], reactor: Any) -> Pla
     raise PortTakenError("no port is free")
 
 
-def _endpoint(text: str, reactor: Any) -> IStreamServerEndpoint:  # noqa: ANN401
+def _endpoint(text: str, reactor: Any, proxies: Sequence[Network]) -> IStreamServerEndpoint:  # noqa: ANN401
     endpoint: IStreamServerEndpoint = serverFromString(reactor, endpoints.parse(text))
-    return endpoint
+    return ProxyEndpoint(endpoint, proxies, reactor) if proxies else endpoint
 
 
 class FtpFrontend:
@@ -99,14 +111,14 @@ class FtpFrontend:
         config, reactor = self._config, self._reactor
         self.server.startService()  # type: ignore[no-untyped-call]
         if given is None and not config.ports_given:
-            return await listen_near(self.server.listen, FTP_PORTS, reactor)
+            return await listen_near(self.server.listen, FTP_PORTS, reactor, config.proxies)
         wanted = config.ports if given is None else given
         public = endpoints.public(wanted)
         if public and config.tls == "off" and not config.insecure_plaintext:
             raise ConfigError("a public endpoint without TLS needs insecure_plaintext = yes")
         if public:
             _log.warn("a public FTP endpoint without TLS: passwords are refused on it")
-        return await listen_at(self.server.listen, wanted, reactor)
+        return await listen_at(self.server.listen, wanted, reactor, config.proxies)
 
     async def stop(self) -> None:
         """Stop listening, let commits in flight end (30 s at most), close every session."""
@@ -139,10 +151,10 @@ class SftpFrontend:
         config, listen = self._config, self.server.listen
         self.server.startService()  # type: ignore[no-untyped-call]
         if given is None and not config.ports_given:
-            place = await listen_near(listen, SFTP_PORTS, self._reactor)
+            place = await listen_near(listen, SFTP_PORTS, self._reactor, config.proxies)
         else:
             wanted = config.ports if given is None else given
-            place = await listen_at(listen, wanted, self._reactor)
+            place = await listen_at(listen, wanted, self._reactor, config.proxies)
         return replace(place, fingerprint=self._fingerprint)
 
     async def stop(self) -> None:

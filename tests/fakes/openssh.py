@@ -28,7 +28,7 @@ class OpenSSH:
     def public(self) -> Path:
         return self.key.with_suffix(".pub")
 
-    def options(self, checking: str = "accept-new") -> list[str]:
+    def options(self, checking: str = "accept-new", **more: str) -> list[str]:
         given = {
             "BatchMode": "yes",
             "IdentitiesOnly": "yes",
@@ -36,14 +36,23 @@ class OpenSSH:
             "StrictHostKeyChecking": checking,
             "UserKnownHostsFile": self.known,
             "ConnectTimeout": 20,
+            **more,
         }
         words = ["-F", "/dev/null"]
         return words + [word for pair in given.items() for word in ("-o", f"{pair[0]}={pair[1]}")]
 
-    def sftp(self, user: str, port: int, *commands: str, checking="accept-new", cwd=None):
+    def sftp(self, user: str, port: int, *commands: str, checking="accept-new", cwd=None, **more):
         """Run commands in batch mode; return what the program says and how it ends."""
         return subprocess.run(
-            ["sftp", *self.options(checking), "-b", "-", "-P", str(port), f"{user}@127.0.0.1"],
+            [
+                "sftp",
+                *self.options(checking, **more),
+                "-b",
+                "-",
+                "-P",
+                str(port),
+                f"{user}@127.0.0.1",
+            ],
             input="\n".join(commands) + "\n",
             capture_output=True,
             text=True,

@@ -37,6 +37,7 @@ from truckee.core.formats.immutable_share import Layout
 from truckee.core.formats.segments import Segments
 from truckee.core.formats.ueb import Ueb
 from truckee.frontends.ftp import addresses, codec, globbing
+from truckee.frontends.gate import proxy
 from truckee.frontends.node import endpoints, logs
 from truckee.frontends.sftp import attributes as sftp_attributes
 from truckee.frontends.sftp import fields, open_flags, packets
@@ -361,6 +362,21 @@ def _(raw):
 def _(raw):
     text = endpoints.parse(as_text(raw))
     endpoints.is_loopback(text)
+
+
+@parser(
+    "PROXY header",
+    [
+        b"PROXY TCP4 192.0.2.1 10.0.0.1 56324 8021\r\n",
+        b"PROXY TCP6 2001:db8::1 ::1 1 65535\r\nSSH-2.0-x\r\n",
+        b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c" + bytes(12),
+        b"\r\n\r\n\0\r\nQUIT\n\x21\x21\0\x27" + bytes(39),
+    ],
+    FormatError,
+)
+def _(raw):
+    found = proxy.parse(raw)
+    assert found is None or found.size <= len(raw)
 
 
 KNOWN_STORES = f"{base32.b2a(bytes(20))} servers/00\n{base32.b2a(b'x' * 20)} /mnt/a b\n".encode()

@@ -34,6 +34,7 @@ TEXT_TO_INT = {  # each behind a pattern of ASCII digits
     "core/storage/folder.py",
     "frontends/node/endpoints.py",
     "frontends/ftp/codec.py",
+    "frontends/gate/proxy.py",
     "frontends/node/process.py",  # our own mark
 }
 WALL_CLOCK = {  # dates of links, leases, listings, accounts and certificates; no delay hangs on it
