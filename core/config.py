@@ -69,6 +69,9 @@ class FtpConfig:
     tls: Literal["auto", "required", "off"] = "auto"
     tls_certificate: Path | None = None
     tls_key: Path | None = None
+    tls_max: Literal["1.2", "1.3"] = "1.2"
+    strict_tls_eof: bool = False
+    data_tls_resumption: Literal["accept", "require"] = "accept"
     insecure_plaintext: bool = False
 
 
@@ -212,10 +215,17 @@ def _ftp(reader: Reader) -> FtpConfig:
         tls=reader.choice(FTP, "tls", ("auto", "required", "off"), "auto"),
         tls_certificate=reader.optional_path(FTP, "tls_certificate"),
         tls_key=reader.optional_path(FTP, "tls_key"),
+        tls_max=reader.choice(FTP, "tls_max", ("1.2", "1.3"), "1.2"),
+        strict_tls_eof=reader.flag(FTP, "strict_tls_eof", False),
+        data_tls_resumption=reader.choice(
+            FTP, "data_tls_resumption", ("accept", "require"), "accept"
+        ),
         insecure_plaintext=reader.flag(FTP, "insecure_plaintext", False),
     )
     if config.tls_key is not None and config.tls_certificate is None:
         raise reader.error(FTP, "tls_key", "needs tls_certificate")
+    if config.data_tls_resumption == "require" and config.tls_max != "1.2":
+        raise reader.error(FTP, "data_tls_resumption", "can be required with tls_max = 1.2 alone")
     return config
 
 

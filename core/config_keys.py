@@ -32,7 +32,8 @@ USED = {
     | _OF_A_DOOR
     | {
         "tls", "tls_certificate", "tls_key", "insecure_plaintext", "passive_ports",
-        "masquerade_address", "active_mode", "data_timeout",
+        "masquerade_address", "active_mode", "data_timeout", "tls_max", "strict_tls_eof",
+        "data_tls_resumption",
     },
     SFTP: SHARED | _OF_A_DOOR | {"host_pubkey_file", "host_privkey_file", "password_auth"},
 }  # fmt: skip

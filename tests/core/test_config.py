@@ -151,6 +151,16 @@ def test_tls_has_three_ways_and_a_certificate():
         config("[ftpd]\ntls_key = /k.pem\n")
 
 
+def test_tls_may_be_newer_or_stricter_but_not_both_with_resumption():
+    found = config("[ftpd]\ntls_max = 1.3\nstrict_tls_eof = yes\n").ftp
+    assert (found.tls_max, found.strict_tls_eof) == ("1.3", True)
+    assert config("[ftpd]\ndata_tls_resumption = require\n").ftp.data_tls_resumption == "require"
+    with pytest.raises(ConfigError, match=r"tls_max takes 1\.2 or 1\.3"):
+        config("[ftpd]\ntls_max = 1.1\n")
+    with pytest.raises(ConfigError, match=r"with tls_max = 1\.2 alone"):
+        config("[ftpd]\ndata_tls_resumption = require\ntls_max = 1.3\n")
+
+
 def test_a_masquerade_address_may_be_a_name():
     assert config("[ftpd]\nmasquerade_address = ftp.example.org\n").ftp.masquerade_address == (
         "ftp.example.org"
