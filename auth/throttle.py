@@ -62,6 +62,8 @@ class Throttle:
         self._jitter = jitter
         self._capacity = capacity
         self._entries: OrderedDict[str, _Entry] = OrderedDict()
+        self.on_ban: Callable[[str, float], object] = lambda source, seconds: None
+        """Told of each ban: the address or network, and for how many seconds."""
 
     def __len__(self) -> int:
         """Return how many sources and names are remembered."""
@@ -114,9 +116,11 @@ class Throttle:
             entry = self._add(key, points)
             now = self._seconds()
             if entry.score(now) >= BAN_SCORE * factor and not self._is_exempt(source):
-                entry.banned_until = now + min(LONGEST_BAN, BAN * (1 + 0.5 * entry.bans))
+                seconds = min(LONGEST_BAN, BAN * (1 + 0.5 * entry.bans))
+                entry.banned_until = now + seconds
                 entry.bans += 1
                 entry.events.clear()
+                self.on_ban(key, seconds)
 
     def _add(self, key: str, points: int) -> _Entry:
         entry = self._entries.get(key)

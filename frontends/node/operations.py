@@ -69,6 +69,7 @@ class Operations:
         self._access = access
         self._doors = doors
         self._sources = self._gather(access)
+        access.throttle.on_ban = self.record.banned
         self.record.start()
         self._watchdog.start()
         self._place = await self._open()

@@ -45,6 +45,17 @@ def test_each_further_ban_is_longer_up_to_a_day():
     assert lengths[-1] == 86400.0
 
 
+def test_each_ban_is_told_once_with_its_length():
+    clock, t = throttle()
+    told = []
+    t.on_ban = lambda source, seconds: told.append((source, seconds))
+    for _ in range(2):
+        for _ in range(15):
+            t.failed("2001:db8::1", "alice", known=True)
+        clock.advance(4000)
+    assert told == [("2001:db8::/64", 1800.0), ("2001:db8::/64", 2700.0)]
+
+
 def test_old_failures_are_forgotten():
     clock, t = throttle()
     for _ in range(14):
