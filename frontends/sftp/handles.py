@@ -30,7 +30,7 @@ class OpenFile:
     writing: WriteHandle | None
     """Where WRITE writes; the same object as `reading`."""
     began: float
-    turns: Turns = field(default_factory=Turns)
+    turns: Turns
     moved: int = 0
     """Bytes read or written so far."""
     failed: bool = False
@@ -48,7 +48,7 @@ class OpenDirectory:
     path: Path
     batches: AsyncIterator[Batch]
     began: float
-    turns: Turns = field(default_factory=Turns)
+    turns: Turns
     rest: list[bytes] = field(default_factory=list)
     """Entries that had no room in the last reply, in reverse order."""
     moved: int = 0

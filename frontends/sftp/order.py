@@ -5,10 +5,14 @@ something goes alone, all in the order in which they came. Of requests about pat
 would see or undo what an earlier one has not finished: ``mkdir a``, ``mkdir a/b`` sent in one go
 work as if each had been answered first. Everything else overlaps.
 
-A place in a queue is taken when `Turn` or `Claim` is made, and waited for by ``async with``.
+A place in a queue is taken when `Turn` or `Claim` is made, and waited for by ``async with``. Who
+waited begins only when the answer before it is sent (`Starter`): a scp that sees the answers to
+its WRITEs in another order takes the file for incomplete and cuts it.
 """
 
 from collections import deque
+from collections.abc import Callable
+from functools import partial
 from types import TracebackType
 
 from twisted.internet.defer import Deferred
@@ -18,10 +22,34 @@ from truckee.frontends.vfs.paths import Path
 from truckee.frontends.vfs.pending import Gate
 
 
+class Starter:
+    """What may begin as soon as the answer to the request that ended is on its way."""
+
+    def __init__(self) -> None:
+        self._ready: deque[Callable[[], object]] = deque()
+        self._running = False
+
+    def add(self, begin: Callable[[], object]) -> None:
+        """Let this begin at the next `run`."""
+        self._ready.append(begin)
+
+    def run(self) -> None:
+        """Begin all, one after the other, also those that become ready meanwhile."""
+        if self._running:
+            return
+        self._running = True
+        try:
+            while self._ready:
+                self._ready.popleft()()
+        finally:
+            self._running = False
+
+
 class Turns:
     """The queue of one handle."""
 
-    def __init__(self) -> None:
+    def __init__(self, starter: Starter) -> None:
+        self._starter = starter
         self._waiting: deque[Turn] = deque()
         self._together = 0
         self._alone = False
@@ -64,7 +92,7 @@ class Turns:
             following = self._waiting.popleft()
             self._begin(following)
             if following.begun is not None:
-                following.begun.callback(None)
+                self._starter.add(partial(following.begun.callback, None))
 
     def close(self) -> None:
         """Let nobody begin any more: who waits gets OperationCancelledError."""
@@ -103,7 +131,8 @@ class Turn:
 class PathOrder:
     """The requests about paths that have begun or wait, of one channel."""
 
-    def __init__(self) -> None:
+    def __init__(self, starter: Starter) -> None:
+        self._starter = starter
         self._claims: list[Claim] = []
         self._closed = False
 
@@ -130,7 +159,7 @@ class PathOrder:
     def end(self, claim: "Claim") -> None:
         """Forget a claim and let those pass who wait for it."""
         self._claims.remove(claim)
-        claim.done.open()
+        self._starter.add(claim.done.open)
 
     def close(self) -> None:
         """Let nobody begin any more."""

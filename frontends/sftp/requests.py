@@ -23,7 +23,7 @@ from truckee.frontends.sftp.errors import (
 )
 from truckee.frontends.sftp.handles import Handles, Item, OpenDirectory, OpenFile
 from truckee.frontends.sftp.open_flags import Opening, decide
-from truckee.frontends.sftp.order import PathOrder
+from truckee.frontends.sftp.order import PathOrder, Starter, Turns
 from truckee.frontends.sftp.packets import MAX_READ, Reply
 from truckee.frontends.vfs import paths
 from truckee.frontends.vfs.paths import Path
@@ -46,10 +46,14 @@ class State:
     seconds: Callable[[], float]
     """The monotonic clock, for durations."""
     handles: Handles = field(default_factory=Handles)
-    order: PathOrder = field(default_factory=PathOrder)
+    starter: Starter = field(default_factory=Starter)
+    order: PathOrder = field(init=False)
     closing: set[Item] = field(default_factory=set)
     """What a CLOSE has come for that is not answered yet."""
     lost: bool = False
+
+    def __post_init__(self) -> None:
+        self.order = PathOrder(self.starter)
 
     def path(self, raw: bytes, *, creating: bool = False) -> Path:
         """Return the path; what is not UTF-8 cannot exist, and cannot be created."""
@@ -187,7 +191,8 @@ async def open_file(s: State, r: packets.Open) -> Reply:
 async def _opened(s: State, path: Path, opening: Opening, wanted: Wanted) -> OpenFile:
     began = s.seconds()
     if not opening.buffered:
-        return OpenFile(path, opening, await s.session.open_read(path), None, began)
+        reader = await s.session.open_read(path)
+        return OpenFile(path, opening, reader, None, began, Turns(s.starter))
     handle = await s.session.open_write(
         path,
         truncate=opening.truncate,
@@ -199,7 +204,7 @@ async def _opened(s: State, path: Path, opening: Opening, wanted: Wanted) -> Ope
         handle.set_mtime(wanted.mtime)
     if handle.created and wanted.mode is not None and not wanted.mode & 0o200:
         handle.set_mode(wanted.mode)
-    return OpenFile(path, opening, handle, handle, began)
+    return OpenFile(path, opening, handle, handle, began, Turns(s.starter))
 
 
 async def read(s: State, r: packets.Read) -> Reply:
@@ -305,7 +310,7 @@ async def opendir(s: State, r: packets.Opendir) -> Reply:
             batches = await s.session.list(path)
         if s.lost:
             raise OperationCancelledError("the connection is gone")
-        handle = s.handles.add(OpenDirectory(path, batches, s.seconds()))
+        handle = s.handles.add(OpenDirectory(path, batches, s.seconds(), Turns(s.starter)))
     return packets.handle(r.id, handle)
 
 

@@ -202,6 +202,7 @@ class SFTPSubsystem:
             self._unstored -= size
             self._consumed += size
         self._send(reply)
+        self._state.starter.run()
         if not self._pumping:
             self._pump()
 

@@ -251,3 +251,28 @@ def test_reads_under_way_when_the_channel_is_lost_are_stopped(tree, talk):
     talk.subsystem.lost()
     assert not talk.subsystem.busy
     talk.settle(30)
+
+
+# answers in order
+
+
+def test_writes_that_had_to_wait_are_answered_in_their_order(tree, talk):
+    """scp cuts a file to what was acknowledged in one stretch, should answers come otherwise."""
+    handle = writing(talk, "/f", b"x")
+    tree.client.hold()
+    first = talk.send(w.EXTENDED, s("fsync@openssh.com") + handle)
+    numbers = [talk.send(w.WRITE, handle + u64(i * 2000) + s(bytes(2000))) for i in range(120)]
+    closing = talk.send(w.CLOSE, handle)
+    tree.client.release()
+    talk.settle(10)
+    assert list(talk.answers) == [first, *numbers, closing]
+
+
+def test_requests_that_waited_for_each_other_are_answered_in_their_order(tree, talk):
+    slowly(tree)
+    numbers = [talk.send(w.MKDIR, s("/" + "/".join("d" * n)) + attrs()) for n in range(1, 5)]
+    for n in range(60):
+        numbers.append(talk.send(w.SETSTAT, s("/d/d/d/d") + attrs(times=(n, n))))
+    talk.settle(200)
+    assert list(talk.answers) == numbers
+    assert {a.code for a in talk.answers.values()} == {w.OK}
