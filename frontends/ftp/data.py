@@ -116,7 +116,10 @@ class DataConnection(Protocol):
         return max(0, self.received + self.written - _unsent(self.transport))
 
     def abort(self, failure: TransferFailed) -> None:
-        """Reset the connection; every wait fails with `failure`. Again: nothing."""
+        """Reset the connection; every wait fails with `failure`. Again: nothing.
+
+        After the orderly end of an upload it is not reset: the client waits for our own end.
+        """
         if self._failure is not None:
             return
         self._failure = failure
@@ -124,12 +127,19 @@ class DataConnection(Protocol):
         self._held = 0
         self._stop_ticking()
         producer, self._producer = self._producer, None
-        if not self._gone:
+        if not self._gone and not (self._ended and self._receiver):
             self.transport.unregisterProducer()
             self.transport.abortConnection()
         if producer is not None and producer is not self:
             producer.stopProducing()
         self._wake()
+
+    def refuse(self, failure: TransferFailed) -> None:
+        """Close in order, as the peer may not have this connection; every wait fails."""
+        if self._failure is None:
+            self._close()
+            self._failure = failure
+            self._wake()
 
     # TLS
 

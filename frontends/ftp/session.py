@@ -192,7 +192,9 @@ class Session:
         await connection.secure(engine, self.settings.connect_timeout)
         required = self.settings.data_tls_resumption == "require"
         if required and not engine.same_session(self.engine):
-            raise TransferFailed(425, "resume the TLS session of the control connection")
+            failure = TransferFailed(425, "resume the TLS session of the control connection")
+            connection.refuse(failure)
+            raise failure
 
     def end_transfer(self) -> None:
         """Close what a transfer command used, and forget what was said for it alone."""
