@@ -4,10 +4,8 @@ Knows what each server is made of; touches the reactor, and the private folder f
 somebody asked for and that is taken is an error; the usual one is exchanged for the next free one.
 """
 
-import socket
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
-from ipaddress import IPv4Address
 from typing import Any
 
 from twisted.internet.endpoints import serverFromString
@@ -21,7 +19,7 @@ from truckee.frontends.ftp.service import FTPServer
 from truckee.frontends.ftp.settings import FTPSettings
 from truckee.frontends.gate.addresses import Network
 from truckee.frontends.gate.proxy import ProxyEndpoint
-from truckee.frontends.node import endpoints
+from truckee.frontends.node import certificate, endpoints
 from truckee.frontends.node.access import Access
 from truckee.frontends.sftp import host_keys
 from truckee.frontends.sftp.service import SFTPServer
@@ -92,15 +90,21 @@ class FtpFrontend:
     """The FTP door."""
 
     def __init__(self, node: NodeConfig, access: Access, reactor: Any) -> None:  # noqa: ANN401
-        """Put the server together."""
-        self._config = node.ftp
+        """Put the server together. Blocking: loads its certificate, or makes it. ConfigError."""
+        self._config = config = node.ftp
         self._reactor = reactor
+        self._certificate = None
+        if config.tls != "off":
+            self._certificate = certificate.load_or_create(
+                node.private, "ftp", config.tls_certificate, config.tls_key
+            )
         self.server = FTPServer(
             reactor,
             access.portal,
             _ftp_settings(node),
             access.registry("ftp"),
             journal=access.journal,
+            identity=None if self._certificate is None else self._certificate.identity,
         )
 
     async def start(self, given: Sequence[str] | None) -> Place:
@@ -108,17 +112,22 @@ class FtpFrontend:
 
         ConfigError when passwords could be read on the way, PortTakenError.
         """
-        config, reactor = self._config, self._reactor
+        config, listen = self._config, self.server.listen
         self.server.startService()  # type: ignore[no-untyped-call]
         if given is None and not config.ports_given:
-            return await listen_near(self.server.listen, FTP_PORTS, reactor, config.proxies)
-        wanted = config.ports if given is None else given
-        public = endpoints.public(wanted)
-        if public and config.tls == "off" and not config.insecure_plaintext:
-            raise ConfigError("a public endpoint without TLS needs insecure_plaintext = yes")
-        if public:
-            _log.warn("a public FTP endpoint without TLS: passwords are refused on it")
-        return await listen_at(self.server.listen, wanted, reactor, config.proxies)
+            place = await listen_near(listen, FTP_PORTS, self._reactor, config.proxies)
+        else:
+            wanted = config.ports if given is None else given
+            if config.tls == "off" and endpoints.public(wanted):
+                if not config.insecure_plaintext:
+                    raise ConfigError(
+                        "a public endpoint without TLS needs insecure_plaintext = yes"
+                    )
+                _log.warn("a public FTP endpoint without TLS: whoever listens reads passwords")
+            place = await listen_at(listen, wanted, self._reactor, config.proxies)
+        if self._certificate is None:
+            return place
+        return replace(place, fingerprint=self._certificate.fingerprint)
 
     async def stop(self) -> None:
         """Stop listening, let commits in flight end (30 s at most), close every session."""
@@ -178,7 +187,7 @@ def _ftp_settings(node: NodeConfig) -> FTPSettings:
     config = node.ftp
     return FTPSettings(
         passive_ports=config.passive_ports,
-        masquerade_address=_address(config.masquerade_address),
+        masquerade_address=config.masquerade_address,
         active_mode=config.active_mode,
         login_grace=node.access.login_grace,
         idle_timeout=config.idle_timeout,
@@ -186,14 +195,9 @@ def _ftp_settings(node: NodeConfig) -> FTPSettings:
         drain_timeout=DRAIN,
         anonymous=node.access.anonymous_rootcap is not None,
         log_paths=node.access.log_paths,
+        tls=config.tls,
+        insecure_plaintext=config.insecure_plaintext,
+        tls_max=config.tls_max,
+        strict_tls_eof=config.strict_tls_eof,
+        data_tls_resumption=config.data_tls_resumption,
     )
-
-
-def _address(given: IPv4Address | str | None) -> IPv4Address | None:
-    """Return an address, looked up once when it is given as a name; ConfigError."""
-    if not isinstance(given, str):
-        return given
-    try:
-        return IPv4Address(socket.gethostbyname(given))
-    except (OSError, ValueError):
-        raise ConfigError("[ftpd] masquerade_address: the name is not known") from None

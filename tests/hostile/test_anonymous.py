@@ -35,7 +35,7 @@ WRITES += [
 
 
 class House:
-    def __init__(self, tmp_path, limits: Limits | None = None) -> None:
+    def __init__(self, tmp_path, limits: Limits | None = None, **settings) -> None:
         self.tree = Tree(tmp_path, uri_paths=True)
         owner = self.tree.session()
         self.tree.run(owner.mkdir(("public",)))
@@ -47,7 +47,9 @@ class House:
         realm = Dispatcher(client_for, {IFTPShell: handler_factory(self.tree.vfs, client_for)})
         self.checker = AnonymousChecker(public.get_cap(), Throttle())
         portal = Portal(realm, [self.checker])
-        self.server = Server(FTPSettings(anonymous=True), portal=portal, limits=limits or Limits())
+        self.server = Server(
+            FTPSettings(anonymous=True, **settings), portal=portal, limits=limits or Limits()
+        )
 
     def login(self, peer="127.0.0.1", name="anonymous") -> tuple:
         client = self.server.connect(peer)
@@ -102,6 +104,18 @@ def test_strangers_of_one_address_have_five_sessions(tmp_path) -> None:
     codes = [house.login("127.0.0.2")[1][:3] for _ in range(7)]
     assert codes == ["230"] * 5 + ["421"] * 2
     assert house.login("127.0.0.3")[1].startswith("230")
+
+
+def test_strangers_come_from_anywhere_where_a_clear_line_is_meant(tmp_path) -> None:
+    meant = House(tmp_path, tls="off", insecure_plaintext=True)
+    assert meant.login("198.51.100.7")[1].startswith("230")
+
+
+@pytest.mark.threat("N5")
+@pytest.mark.parametrize("tls", ["auto", "required", "off"])
+def test_and_nowhere_else_is_anybody_asked_for_a_password_in_clear(tmp_path, tls) -> None:
+    client = House(tmp_path, tls=tls).server.connect("198.51.100.7")
+    assert client.ask("USER anonymous").startswith("530 TLS required")
 
 
 @pytest.mark.threat("F7")

@@ -2,8 +2,10 @@
 
 import contextlib
 import ftplib
+import hashlib
 import re
 import shutil
+import ssl
 import subprocess
 
 import pytest
@@ -147,6 +149,26 @@ def test_the_banner_shows_where_sftp_is_by_which_key_and_what_to_try(tmp_path) -
     keygen = shutil.which("ssh-keygen")
     key = folder / "private" / "ssh_host_ed25519_key.pub"
     assert found[2] in _run(keygen, "-l", "-f", key)
+
+
+def test_the_banner_shows_the_certificate_that_ftps_clients_meet(tmp_path) -> None:
+    folder = make_node(tmp_path / "node")
+    with Running("start", folder, "--ftp", LOCAL, "--sftp", LOCAL) as running:
+        text = running.line()
+        assert running.stop() == 0
+    text += running.rest
+    certificate = (folder / "private" / "ftp_certificate.pem").read_text()
+    digest = hashlib.sha256(ssl.PEM_cert_to_DER_cert(certificate)).digest().hex(":").upper()
+    assert f"(FTPS explicit, cert SHA-256 {digest})" in text
+    with Running("start", folder, "--ftp", LOCAL, "--sftp", LOCAL, "--json") as running:
+        port = running.ready()["ftp"]["port"]
+        context = ssl.create_default_context(cadata=certificate)
+        with ftplib.FTP_TLS(context=context, timeout=30) as ftp:
+            ftp.connect("localhost", port)
+            ftp.auth()
+            assert ftp.sock.version() == "TLSv1.2"
+            assert ftp.sendcmd("PBSZ 0").startswith("200")
+        assert running.stop() == 0
 
 
 def _run(*words) -> str:
