@@ -62,12 +62,13 @@ class Throttle:
         self._jitter = jitter
         self._capacity = capacity
         self._entries: OrderedDict[str, _Entry] = OrderedDict()
+        self._banned: OrderedDict[str, _Entry] = OrderedDict()  # apart, so that others leave first
         self.on_ban: Callable[[str, float], object] = lambda source, seconds: None
         """Told of each ban: the address or network, and for how many seconds."""
 
     def __len__(self) -> int:
         """Return how many sources and names are remembered."""
-        return len(self._entries)
+        return len(self._entries) + len(self._banned)
 
     def is_banned(self, source: str) -> bool:
         """Return whether connections from this address are closed at once."""
@@ -75,7 +76,7 @@ class Throttle:
         return any(
             entry.banned_until > now
             for key, _ in self._keys(source)
-            if (entry := self._entries.get(key)) is not None
+            if (entry := self._banned.get(key)) is not None
         )
 
     def failed(self, source: str, name: str, *, known: bool) -> float:
@@ -92,7 +93,7 @@ class Throttle:
         """Return the seconds before a failed login of this name from here is answered."""
         now = self._seconds()
         keys = [key for key, factor in self._keys(source) if factor == 1]
-        found = [self._entries.get(key) for key in [*keys, f"name {name}"]]
+        found = [self._get(key) for key in [*keys, f"name {name}"]]
         score = max((entry.score(now) for entry in found if entry is not None), default=0)
         slow = min(SLOWEST, 2.0 ** (score - SLOW_SCORE)) if score >= SLOW_SCORE else 0.0
         return max(1.0, slow) + 0.5 * self._jitter()
@@ -102,7 +103,7 @@ class Throttle:
         now = self._seconds()
         return [
             (key, entry.banned_until - now)
-            for key, entry in self._entries.items()
+            for key, entry in self._banned.items()
             if entry.banned_until > now
         ]
 
@@ -110,6 +111,7 @@ class Throttle:
         """Forget everything about an address."""
         for key, _ in self._keys(source):
             self._entries.pop(key, None)
+            self._banned.pop(key, None)
 
     def _count(self, source: str, points: int) -> None:
         for key, factor in self._keys(source):
@@ -120,26 +122,30 @@ class Throttle:
                 entry.banned_until = now + seconds
                 entry.bans += 1
                 entry.events.clear()
+                self._entries.pop(key, None)
+                self._banned[key] = entry
+                self._banned.move_to_end(key)
                 self.on_ban(key, seconds)
 
+    def _get(self, key: str) -> _Entry | None:
+        return self._entries.get(key) or self._banned.get(key)
+
     def _add(self, key: str, points: int) -> _Entry:
-        entry = self._entries.get(key)
-        if entry is None:
-            self._make_room()
-            entry = self._entries[key] = _Entry()
-        self._entries.move_to_end(key)
-        entry.events.append((self._seconds(), points))
+        now = self._seconds()
+        entry = self._banned.get(key)
+        if entry is None or entry.banned_until <= now:
+            entry = self._banned.pop(key, None) or self._entries.get(key)
+            if entry is None:
+                self._make_room()
+                entry = _Entry()
+            self._entries[key] = entry
+            self._entries.move_to_end(key)
+        entry.events.append((now, points))
         return entry
 
     def _make_room(self) -> None:
-        if len(self._entries) < self._capacity:
-            return
-        now = self._seconds()
-        leaving = next((k for k, e in self._entries.items() if e.banned_until <= now), None)
-        if leaving is None:
-            self._entries.popitem(last=False)
-        else:
-            del self._entries[leaving]
+        if len(self) >= self._capacity:
+            (self._entries or self._banned).popitem(last=False)
 
     def _keys(self, source: str) -> Iterable[tuple[str, int]]:
         """Return the networks an address is counted under, with the factor of their threshold."""
