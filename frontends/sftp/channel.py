@@ -40,11 +40,6 @@ class Carrier(Line, Protocol):
         """Whether data may go out now."""
         ...
 
-    @property
-    def untaken(self) -> int:
-        """Bytes of data that TCP was given and has not taken."""
-        ...
-
     def send_data(self, pieces: Sequence[bytes | memoryview], size: int) -> None:
         """Send a message of channel data; only while `can_send`."""
         ...
@@ -92,8 +87,11 @@ class SessionChannel:
 
     @property
     def unsent(self) -> int:
-        """Bytes written here that TCP has not taken yet."""
-        return self._queued + self._carrier.untaken
+        """Bytes written here that were not given to TCP yet; it takes a buffer of its own at most.
+
+        The transport gives it no more while that is full, so what it holds needs no counting.
+        """
+        return self._queued
 
     def write(self, pieces: Sequence[bytes | memoryview]) -> None:
         """Send the pieces in order."""
@@ -152,7 +150,7 @@ class SessionChannel:
 
     def sent(self) -> None:
         """Take the news that the connection has sent what it could for now."""
-        if self._was_high and self.unsent <= LOW:
+        if self._was_high and self._queued <= LOW:
             self._was_high = False
             if self._subsystem is not None and not self._lost:
                 self._subsystem.drained()

@@ -44,11 +44,6 @@ class Floor(Line, Protocol):
         """Whether data may go out now."""
         ...
 
-    @property
-    def untaken(self) -> int:
-        """Bytes of data that TCP was given and has not taken."""
-        ...
-
     def send_data(self, pieces: Sequence[bytes | memoryview], size: int) -> None:
         """Send a message of channel data; only while `can_send`."""
         ...
@@ -79,11 +74,6 @@ class Connection:
     def can_send(self) -> bool:
         """Whether data may go out now."""
         return self._floor.can_send and not self._flowing
-
-    @property
-    def untaken(self) -> int:
-        """Bytes of data that TCP was given and has not taken."""
-        return self._floor.untaken
 
     def sendPacket(self, messageType: int, payload: bytes) -> None:
         """Send a small message."""

@@ -120,7 +120,6 @@ class SSHTransport(SSHServerTransport):
         self._first_in_keys = False
         self._tcp_full = False
         self._unread = 0
-        self._untaken = 0
         self._blocked: list[tuple[int, bytes]] = []
         self._limit = PACKET_BEFORE_LOGIN
         self._bytes = [0, 0]
@@ -317,11 +316,6 @@ class SSHTransport(SSHServerTransport):
         """Whether data may go out now."""
         return self._phase is Phase.QUIET and not (self._tcp_full or self.ended or self._parsing)
 
-    @property
-    def untaken(self) -> int:
-        """Bytes of data that TCP was given and has not taken; 0 while it takes more."""
-        return self._untaken if self._tcp_full else 0
-
     def sendPacket(self, messageType: int, payload: bytes) -> None:
         """Send a message, or keep it until the running key exchange is over."""
         if self.ended:
@@ -338,7 +332,6 @@ class SSHTransport(SSHServerTransport):
 
     def send_data(self, pieces: Sequence[Piece], size: int) -> None:
         """Send a message of channel data, `size` bytes in all; only while `can_send`."""
-        self._untaken += size
         self._transmit(pieces, size)
         self._consider_rekeying()
 
@@ -364,7 +357,7 @@ class SSHTransport(SSHServerTransport):
     def resumeProducing(self) -> None:
         """Take the news that TCP has sent everything."""
         self._tcp_full = False
-        self._unread = self._untaken = 0
+        self._unread = 0
         if not self.ended:
             self.flow()
             self._choose_reading()
