@@ -33,6 +33,8 @@ class Presented:
     """What `listenSSL` takes."""
 
     def __init__(self, certificate: x509.Certificate, key: ec.EllipticCurvePrivateKey) -> None:
+        self.certificate = certificate
+        self.key = key
         self._context = SSL.Context(SSL.TLS_SERVER_METHOD)
         self._context.use_certificate(certificate)
         self._context.use_privatekey(key)
