@@ -1,3 +1,6 @@
+import re
+from pathlib import Path
+
 import pytest
 from twisted.internet.task import Clock
 
@@ -9,6 +12,8 @@ from truckee.frontends.node.figures import Accounts, Sources
 from truckee.frontends.node.openmetrics import render
 from truckee.frontends.node.watchdog import Watchdog
 from truckee.frontends.vfs.process import Gauges
+
+ROOT = Path(__file__).resolve().parents[3]
 
 
 class Passwords:
@@ -109,6 +114,12 @@ def test_the_same_names_exist_before_anything_has_happened():
     assert {n: set(f.samples) for n, f in before.items()} == {
         n: set(f.samples) for n, f in after.items()
     }
+
+
+def test_the_documentation_lists_exactly_these():
+    text = (ROOT / "docs" / "operations.rst").read_text()
+    told = re.findall(r"^``(truckee\w*)`` +(info|gauge|counter) ", text, re.MULTILINE)
+    assert told == [(family.name, family.kind) for family in figures.families(sources())]
 
 
 def test_as_json_a_figure_is_a_number_or_a_list():
