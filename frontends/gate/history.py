@@ -118,9 +118,13 @@ class LoginHistory:
         """How many logins could not be written down."""
 
     def note(self, name: str, door: Door, peer: str, method: Method, outcome: Outcome) -> None:
-        """Take note of a login; written within half a minute. Other names are passed over."""
+        """Take note of a login; written within half a minute. Other names are passed over.
+
+        Who came in has an account, also one that the file does not know.
+        """
         name = unicodedata.normalize("NFC", name)
-        if not self._is_account(name):
+        proven = outcome in {"ok", "limit"} and method != "anonymous"
+        if not proven and not self._is_account(name):
             return
         alike = self._waiting.setdefault(name, {})
         key = (door, peer, method, outcome)

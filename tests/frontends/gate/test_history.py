@@ -89,9 +89,15 @@ class HistoryTests(SynchronousTestCase):
 
     @pytest.mark.threat("L1")
     def test_what_is_no_account_is_not_kept(self):
-        self.note("my-password-typed-as-a-name")
+        self.note("my-password-typed-as-a-name", outcome="denied")
+        self.history.note("who@ever", "ftp", "10.0.0.1", "anonymous", "ok")
         self.successResultOf(self.history.flush())
         assert not (self.private / "logins").exists()
+
+    def test_who_came_in_has_an_account_wherever_it_is_kept(self):
+        self.note("known elsewhere")
+        self.successResultOf(self.history.flush())
+        assert len(self.read("known elsewhere")) == 1
 
     def test_names_in_any_spelling_are_one_account(self):
         self.note("e\u0301")
