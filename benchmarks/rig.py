@@ -1,4 +1,4 @@
-"""The product's engines on an embedded grid in a new folder: a node below its frontends."""
+"""The product's engines on an embedded grid, new or there: a node below its frontends."""
 
 import shutil
 from pathlib import Path
@@ -10,7 +10,7 @@ from truckee.core.download.cache import ReaderCache
 from truckee.core.grid import make_stores
 from truckee.core.interfaces import Encoding
 from truckee.core.mutable.file import MutableFile
-from truckee.frontends.node.creation import GridOptions, create, plan
+from truckee.frontends.node.creation import GridOptions, config_path, create, load, plan
 from truckee.frontends.node.storage import Storage
 
 
@@ -19,7 +19,9 @@ class Rig:
 
     def __init__(self, folder: Path, servers: int) -> None:
         self.folder = folder
-        config = create(folder, plan(GridOptions(servers=servers)), None, make_stores)
+        if config_path(folder) is None:
+            create(folder, plan(GridOptions(servers=servers)), None, make_stores)
+        config = load(folder)
         self.encoding = Encoding(config.needed, config.happy, config.total)
         self.storage = Storage(config, reactor)
 
