@@ -54,12 +54,11 @@ async def password(s: Session, arg: bytes) -> Reply:
             else PasswordLogin(text, arg, peer.host, peer.protocol)
         )
         _, avatar, logout = await s.portal.login(credentials, peer, IFTPShell)
-    except (LoginFailed, UnicodeDecodeError) as error:
+    except (LoginFailed, UnicodeDecodeError):
         note("denied")
-        return _failed(s, name, type(error).__name__)
+        return _failed(s)
     except (TemporaryLoginError, CancelledError):
         note("temporary")
-        _log.warn("ftp login of {name} from {peer}: temporary failure", **_who(s, name))
         return reply(421, "login temporarily impossible, try again later")
     except Exception:  # noqa: BLE001 - whatever breaks in a checker, it must not let anybody in
         note("temporary")
@@ -72,13 +71,8 @@ async def password(s: Session, arg: bytes) -> Reply:
     return reply(230, "logged in, read-only" if s.vfs.readonly else "logged in")
 
 
-def _who(s: Session, name: bytes) -> dict[str, str]:
-    return {"name": printable(name[:64].decode("utf-8", "replace")), "peer": s.peer}
-
-
-def _failed(s: Session, name: bytes, reason: str) -> Reply:
+def _failed(s: Session) -> Reply:
     s.failed_logins += 1
-    _log.info("ftp login of {name} from {peer} failed: {reason}", reason=reason, **_who(s, name))
     if s.failed_logins >= MOST_FAILURES:
         return reply(421, "too many failed logins")
     return reply(530, "login incorrect")
@@ -92,13 +86,10 @@ def _enter(s: Session, avatar: object, logout: object, *, anonymous: bool) -> st
     s.login = Login(session.account, session, logout)
     refusal = s.control.admit(session.account, avatar.max_sessions, anonymous=anonymous)
     if refusal:
-        text = "ftp login of {name}: {reason}"
-        _log.info(text, name=printable(session.account), reason=refusal)
         s.end_login()
         return refusal
     s.failed_logins = 0
     s.control.logged_in()
-    _log.info("ftp login of {name} from {peer}", name=printable(session.account), peer=s.peer)
     return ""
 
 

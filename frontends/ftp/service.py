@@ -16,7 +16,6 @@ from twisted.cred.portal import Portal
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IAddress, IListeningPort, IStreamServerEndpoint
 from twisted.internet.protocol import ServerFactory
-from twisted.logger import Logger
 
 from truckee.frontends.ftp.addresses import plain
 from truckee.frontends.ftp.channels import ChannelReactor
@@ -27,8 +26,6 @@ from truckee.frontends.ftp.settings import FTPSettings
 from truckee.frontends.ftp.tls import Identity, server_context
 from truckee.frontends.gate.journal import Journal, SilentJournal
 from truckee.frontends.gate.registry import SHUTTING_DOWN, Registry
-
-_log = Logger()
 
 
 class FTPServer(Service):
@@ -115,7 +112,6 @@ class FTPServer(Service):
             listener or Listener(),
         )
         protocol.refusal = self.registry.enter(protocol, host)
-        _log.info("ftp connection from {peer}", peer=host)
         return protocol
 
     # the end

@@ -32,7 +32,6 @@ class FTPSettings:
     """How long the server, when it stops, waits for commits."""
     anonymous: bool = False
     """Whether USER anonymous and USER ftp need no password (the realm decides what they see)."""
-    log_paths: bool = False
     tls: Literal["auto", "required", "off"] = "auto"
     """When passwords may be asked for in clear: with `auto` only inside this machine."""
     insecure_plaintext: bool = False

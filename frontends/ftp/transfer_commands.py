@@ -19,7 +19,7 @@ from truckee.frontends.ftp.session import Refused, Session
 from truckee.frontends.ftp.transfer import Transfer, receive_file, send_file
 from truckee.frontends.gate.journal import Ending, Verb
 from truckee.frontends.vfs.handles import ReadHandle, WriteHandle
-from truckee.frontends.vfs.paths import Path, format_path, printable
+from truckee.frontends.vfs.paths import Path, format_path
 
 _log = Logger()
 
@@ -32,7 +32,7 @@ VERBS: dict[str, Verb] = {"RETR": "get", "STOR": "put", "STOU": "put", "APPE": "
 
 
 def transferring(word: str, body: Body) -> Command:
-    """Return the command that runs `body` with a transfer, ends that in any case, and logs it."""
+    """Return the command that runs `body` with a transfer, ends that anyway, and reports it."""
 
     async def command(s: Session, arg: bytes) -> Reply:
         began = s.clock.seconds()
@@ -46,17 +46,7 @@ def transferring(word: str, body: Body) -> Command:
             moved = transfer.moved
         finally:
             s.end_transfer()
-        seconds = s.clock.seconds() - began
-        _note(s, word, arg, moved, seconds, answer)
-        _log.info(
-            "ftp {command} of {account}: {moved} bytes in {seconds:.3f} s, {status}{path}",
-            command=word,
-            account=printable(s.login.account) if s.login is not None else "-",
-            moved=moved,
-            seconds=seconds,
-            status=answer.code,
-            path=f" {printable(arg.decode('utf-8', 'replace'))}" if s.settings.log_paths else "",
-        )
+        _note(s, word, arg, moved, s.clock.seconds() - began, answer)
         return answer
 
     return command

@@ -194,7 +194,6 @@ def _ftp_settings(node: NodeConfig) -> FTPSettings:
         data_timeout=config.data_timeout,
         drain_timeout=DRAIN,
         anonymous=node.access.anonymous_rootcap is not None,
-        log_paths=node.access.log_paths,
         tls=config.tls,
         insecure_plaintext=config.insecure_plaintext,
         tls_max=config.tls_max,

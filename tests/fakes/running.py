@@ -11,6 +11,7 @@ from pathlib import Path
 
 TRUCKEE = Path(sys.executable).parent / "truckee"
 LOCAL = "tcp:0:interface=127.0.0.1"
+ANYWHERE = ("--ftp", LOCAL, "--sftp", LOCAL)
 ENVIRONMENT = {**os.environ, "USER": "ann", "LOGNAME": "ann"}
 
 

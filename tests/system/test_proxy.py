@@ -8,7 +8,7 @@ import pytest
 from tests.fakes.account_lines import WRITE
 from tests.fakes.node_folder import make_node
 from tests.fakes.openssh import HAS_OPENSSH, OpenSSH
-from tests.fakes.running import LOCAL, Running
+from tests.fakes.running import ANYWHERE, Running
 
 RELAY = """
 import os, select, socket, sys
@@ -42,7 +42,7 @@ def test_an_account_for_one_network_is_entered_from_there_alone(tmp_path) -> Non
     accounts = f"#truckee-accounts: 2\nann {key} c {WRITE} from=192.0.2.0/24\n"
     node = behind_a_proxy(tmp_path / "node", accounts)
     (tmp_path / "relay.py").write_text(RELAY)
-    with Running("start", node, "--ftp", LOCAL, "--sftp", LOCAL, "--json") as running:
+    with Running("start", node, *ANYWHERE, "--json") as running:
         port = running.ready()["sftp"]["port"]
 
         def come(source):
@@ -60,7 +60,7 @@ def test_an_account_for_one_network_is_entered_from_there_alone(tmp_path) -> Non
 @pytest.mark.threat("N13")
 def test_ftp_takes_no_password_in_clear_from_who_is_elsewhere(tmp_path) -> None:
     node = behind_a_proxy(tmp_path / "node")
-    with Running("start", node, "--ftp", LOCAL, "--sftp", LOCAL, "--json") as running:
+    with Running("start", node, *ANYWHERE, "--json") as running:
         address = ("127.0.0.1", running.ready()["ftp"]["port"])
         for source, code in (("192.0.2.7", "530"), ("127.0.0.5", "331")):
             with socket.create_connection(address, 30) as s, s.makefile("rb") as replies:

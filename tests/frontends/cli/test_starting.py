@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from tests.fakes.node_folder import make_node
-from tests.fakes.running import ENVIRONMENT, LOCAL, TRUCKEE, Running, command, login
+from tests.fakes.running import ANYWHERE, ENVIRONMENT, LOCAL, TRUCKEE, Running, command, login
 from truckee.frontends.cli.main import run
 
 
@@ -29,12 +29,13 @@ def modes(folder):
 @pytest.mark.threat("L2")
 def test_from_nothing_a_node_starts_stops_and_starts_again(tmp_path):
     node = tmp_path / "node"
-    with Running("start", node, "--servers", "3", "--ftp", LOCAL, "--json") as first:
+    with Running("start", node, "--servers", "3", *ANYWHERE, "--json") as first:
         ready = first.ready()
         assert ready == {
             "v": 1,
             "ready": True,
             "ftp": {"host": "127.0.0.1", "port": ready["ftp"]["port"]},
+            "sftp": {"host": "127.0.0.1", "port": ready["sftp"]["port"]},
             "account": "ann",
             "directory": str(node),
         }
@@ -44,7 +45,7 @@ def test_from_nothing_a_node_starts_stops_and_starts_again(tmp_path):
             ftp.storbinary("STOR hello", io.BytesIO(b"hello" * 1000))
 
         # one node, one process
-        code, out, err = command("start", node, "--ftp", LOCAL)
+        code, out, err = command("start", node, *ANYWHERE)
         assert (code, out) == (4, "")
         assert "running already" in err
 
@@ -70,7 +71,7 @@ def test_from_nothing_a_node_starts_stops_and_starts_again(tmp_path):
         assert time.monotonic() - began < 40
         assert first.rest == ""
 
-    with Running("start", node, "--servers", "3", "--ftp", LOCAL, "--json") as second:
+    with Running("start", node, "--servers", "3", *ANYWHERE, "--json") as second:
         ready = second.ready()
         taken = bytearray()
         with login(ready, password) as ftp:
@@ -111,7 +112,7 @@ def test_a_public_service_runs_without_any_standard_descriptor(tmp_path):
 
 def test_keys_and_capabilities_may_be_kept_elsewhere(tmp_path):
     node, keys = tmp_path / "node", tmp_path / "keys"
-    options = ["--servers", "1", "--private-dir", keys, "--ftp", LOCAL, "--json"]
+    options = ["--servers", "1", "--private-dir", keys, *ANYWHERE, "--json"]
     for _ in range(2):
         with Running("start", node, *options) as running:
             ready = running.ready()
@@ -140,21 +141,22 @@ def test_a_port_that_was_asked_for_and_is_taken_is_an_error(tmp_path):
 
 
 @pytest.mark.threat("O3")
-def test_the_usual_port_taken_means_the_next_and_a_loud_word(tmp_path):
+@pytest.mark.parametrize(("door", "usual"), [("ftp", 8021), ("sftp", 8022)])
+def test_the_usual_port_taken_means_the_next_and_a_loud_word(tmp_path, door, usual):
     node = make_node(tmp_path / "node")
     with socket.socket() as squatter:
         squatter.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            squatter.bind(("127.0.0.1", 8021))
+            squatter.bind(("127.0.0.1", usual))
             squatter.listen()
         except OSError:
             pass  # somebody else has it: just as good
         with Running("start", node, "--json") as running:
-            port = running.ready()["ftp"]["port"]
-            assert port != 8021
+            port = running.ready()[door]["port"]
+            assert port != usual
             assert running.stop() == 0
     text = (tmp_path / "errors").read_text()
-    assert "taken" in text
+    assert f"the usual {door.upper()} port is taken" in text
     assert str(port) in text
 
 
@@ -210,7 +212,7 @@ def test_a_node_that_is_not_in_order_is_not_opened(tmp_path, capsys, monkeypatch
 def test_a_node_whose_private_files_are_not_in_order_does_not_start(tmp_path, spoil):
     node = make_node(tmp_path / "node")
     spoil(node)
-    code, out, err = command("run", node, "--ftp", LOCAL)
+    code, out, err = command("run", node, *ANYWHERE)
     assert (code, out) == (1, ""), err
     assert "cannot start the node" in err
 
@@ -234,7 +236,7 @@ def test_on_a_terminal_the_password_is_shown_once(tmp_path):
     node = tmp_path / "node"
     main, terminal = pty.openpty()
     process = subprocess.Popen(
-        [TRUCKEE, "start", node, "--ftp", LOCAL],
+        [TRUCKEE, "start", node, *ANYWHERE],
         stdin=terminal,
         stdout=terminal,
         stderr=subprocess.DEVNULL,
@@ -271,10 +273,10 @@ def test_on_a_terminal_the_password_is_shown_once(tmp_path):
 @pytest.mark.parametrize("after", [0.4, 0.9])
 def test_a_start_killed_early_is_finished_by_the_next(tmp_path, after):
     node = tmp_path / "node"
-    with Running("start", node, "--servers", "3", "--ftp", LOCAL, "--json") as running:
+    with Running("start", node, "--servers", "3", *ANYWHERE, "--json") as running:
         time.sleep(after)
         running.process.kill()
-    with Running("start", node, "--servers", "3", "--ftp", LOCAL, "--json") as running:
+    with Running("start", node, "--servers", "3", *ANYWHERE, "--json") as running:
         ready = running.ready()
         with login(ready, (node / "private" / "first-password").read_text().strip()) as ftp:
             assert ftp.nlst() == []
@@ -291,7 +293,7 @@ def test_a_new_account_on_a_node_at_rest_gets_its_directory(tmp_path):
 
 def test_anybody_may_read_the_directory_that_is_given_for_it(tmp_path):
     node = tmp_path / "node"
-    with Running("start", node, "--ftp", LOCAL, "--json") as running:
+    with Running("start", node, *ANYWHERE, "--json") as running:
         ready = running.ready()
         with login(ready, (node / "private" / "first-password").read_text().strip()) as ftp:
             ftp.storbinary("STOR shown", io.BytesIO(b"to everybody"))
@@ -300,7 +302,7 @@ def test_anybody_may_read_the_directory_that_is_given_for_it(tmp_path):
     assert root
     with (node / "truckee.cfg").open("a") as cfg:
         cfg.write(f"anonymous.rootcap = {root.group()}\n")
-    with Running("run", node, "--ftp", LOCAL, "--json") as running:
+    with Running("run", node, *ANYWHERE, "--json") as running:
         ready = {**running.ready(), "account": "anonymous"}
         with login(ready, "me@example.org") as ftp:
             assert ftp.nlst() == ["shown"]
@@ -312,7 +314,7 @@ def test_anybody_may_read_the_directory_that_is_given_for_it(tmp_path):
 
 
 def test_a_start_that_is_told_to_stop_stops(tmp_path):
-    with Running("start", tmp_path / "node", "--ftp", LOCAL, "--json") as running:
+    with Running("start", tmp_path / "node", *ANYWHERE, "--json") as running:
         while not catches(running.process.pid, signal.SIGTERM):
             assert running.process.poll() is None
             time.sleep(0.01)

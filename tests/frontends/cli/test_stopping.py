@@ -8,13 +8,13 @@ from contextlib import closing
 
 import pytest
 
-from tests.fakes.running import LOCAL, Running, command, login
+from tests.fakes.running import ANYWHERE, Running, command, login
 
 
 @pytest.fixture
 def started(tmp_path):
     node = tmp_path / "node"
-    with Running("start", node, "--servers", "1", "--ftp", LOCAL, "--json") as running:
+    with Running("start", node, "--servers", "1", *ANYWHERE, "--json") as running:
         running.node = node
         running.ready_fields = running.ready()
         running.password = (node / "private" / "first-password").read_text().strip()
@@ -34,7 +34,7 @@ def test_a_stalled_upload_does_not_keep_a_node_from_stopping(started):
     log = (started.node / "logs" / "truckee.log").read_text()
     assert "node has stopped" in log
     node = started.node
-    with Running("start", node, "--ftp", LOCAL, "--json") as again:
+    with Running("start", node, *ANYWHERE, "--json") as again:
         ready = again.ready()
         with login(ready, started.password) as ftp:
             assert ftp.nlst() == []

@@ -3,11 +3,12 @@
 from collections.abc import Iterator
 
 import pytest
+from twisted.internet.task import Clock
 from twisted.logger import eventAsText, globalLogPublisher
 
 from tests.fakes.fake_vfs import FakePortal, FakeSession, Gate
 from tests.fakes.ftp_wire import Server
-from truckee.frontends.ftp.settings import FTPSettings
+from truckee.frontends.gate.record import Record
 
 
 @pytest.fixture
@@ -16,6 +17,12 @@ def log() -> Iterator[list[dict]]:
     globalLogPublisher.addObserver(events.append)
     yield events
     globalLogPublisher.removeObserver(events.append)
+
+
+def kept(*args, **fields) -> Server:
+    """Return a server whose journal is written down."""
+    paths = fields.pop("log_paths", False)
+    return Server(*args, journal=Record(Clock(), log_paths=paths), **fields)
 
 
 def everything(server: Server) -> None:
@@ -37,7 +44,7 @@ def texts(log: list[dict]) -> str:
 
 @pytest.mark.threat("L1")
 def test_no_password_no_name_and_no_content_is_logged(log) -> None:
-    everything(Server())
+    everything(kept())
     assert len(log) >= 6
     assert "MARK" not in texts(log)
     assert "secret" not in texts(log)
@@ -45,7 +52,7 @@ def test_no_password_no_name_and_no_content_is_logged(log) -> None:
 
 @pytest.mark.threat("L10")
 def test_paths_are_logged_when_asked_for_and_shown_safely(log) -> None:
-    server = Server(FTPSettings(log_paths=True), FakeSession(root={"a\x1b[31m": b""}))
+    server = kept(vfs=FakeSession(root={"a\x1b[31m": b""}), log_paths=True)
     everything(server)
     client = server.login()
     client.open_data()
@@ -54,22 +61,24 @@ def test_paths_are_logged_when_asked_for_and_shown_safely(log) -> None:
     assert "name-MARK" in texts(log)
     shown = "\n".join(map(eventAsText, log))
     assert "\x1b" not in shown
-    assert "\\x1b[31m" in shown
+    assert "\\u{1b}[31m" in shown
     assert "wrong-MARK" not in texts(log)
 
 
 def test_logins_and_transfers_leave_a_line_each(log) -> None:
-    everything(Server())
+    everything(kept())
     shown = [eventAsText(event) for event in log]
-    assert any("login of alice from 127.0.0.1 failed" in line for line in shown)
-    assert any(line.endswith("ftp login of alice from 127.0.0.1") for line in shown)
-    assert any("ftp STOR of alice: 12 bytes in" in line and ", 226" in line for line in shown)
-    assert any("ftp RETR of alice: 0 bytes in" in line and ", 550" in line for line in shown)
+    assert any(line.endswith("login of alice from 127.0.0.1 by password: ok") for line in shown)
+    (put,) = [line for line in shown if "ftp put of alice" in line]
+    assert ": 12 bytes in" in put
+    assert put.endswith(", ok")
+    failed = [line for line in shown if "ftp get of alice" in line and line.endswith(", failed")]
+    assert len(failed) == 1
 
 
 @pytest.mark.threat("L10")
 def test_a_hostile_account_name_is_escaped(log) -> None:
-    client = Server(portal=FakePortal(lambda c: None)).connect()
+    client = kept(portal=FakePortal(lambda c: None)).connect()
     client.ask("USER a\x1b[2J\u202eb", "PASS x")
     assert "\x1b" not in "\n".join(map(eventAsText, log))
 
