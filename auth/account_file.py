@@ -236,6 +236,8 @@ class AccountFile:
             kept = before is not None and before.authority() == account.authority()
             generations[name] = self._generations[name] if kept else self._loads
         revoked = {n for n in old.accounts if generations.get(n) != self._generations[n]}
+        if self._may_be_empty:  # whoever came in from elsewhere under a name that is now ours
+            revoked |= {*table.accounts, *table.switched_off} - {*old.accounts, *old.switched_off}
         self._generations = generations
         self._ended &= set(table.accounts) - revoked
         _log.info(

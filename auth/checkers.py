@@ -159,7 +159,8 @@ class AccountFileChecker:
         known = table.mentions(login.username)
         if self._elsewhere is not None and not known:
             found_elsewhere = await self._elsewhere.ask(login)
-            if found_elsewhere is not None:
+            table = self._accounts.table
+            if found_elsewhere is not None and not table.mentions(login.username):
                 return found_elsewhere
             known = True  # or not: whom it knows it does not tell
         account = table.get(login.username)

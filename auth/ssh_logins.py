@@ -3,11 +3,12 @@
 Knows the account table, its options and the throttle; the signature itself is checked behind the
 `Cpu` door it is given (`truckee.auth.signatures`), so that nobody waits behind bcrypt. A key is
 confirmed only to somebody who names an account that it may enter now, by this protocol and from
-this address; every refusal has one text and comes after the same delay.
+this address; every refusal has one text, and comes after the same delay for every name.
 
 A question whether a key would do, which has no signature, is not counted by the throttle whatever
 the name is: it guesses nothing, an agent may ask for a dozen keys, and a ban that came sooner for
-unknown names would tell which ones exist.
+unknown names would tell which ones exist. A no to it comes after half the delay of a failed login,
+as it counts for half a login of the connection.
 """
 
 import hmac
@@ -32,6 +33,8 @@ from truckee.auth.realm import FTPAvatarID
 from truckee.auth.throttle import Throttle
 from truckee.core.cpu import Cpu
 from truckee.core.errors import TemporaryLoginError
+
+QUESTION = 0.5  # what a key that is not signed with counts, of a login
 
 _log = Logger()
 
@@ -123,7 +126,8 @@ class PublicKeyChecker:
         if login.signature is None or login.signed is None:
             if self._entitled(login) is not None:
                 raise ValidPublicKey
-            await deferLater(self._clock, self._throttle.delay(login.source, login.username))
+            delay = self._throttle.delay(login.source, login.username) * QUESTION
+            await deferLater(self._clock, delay)
             raise UnauthorizedLogin(REFUSED)
         if await self._is_signed(login, login.signed, login.signature):
             # once more: the file may have changed while the signature was looked at

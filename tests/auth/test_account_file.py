@@ -407,3 +407,24 @@ def test_today_is_the_day_in_utc():
     reader = AccountFile(Path("/absent"), Clock(), InlineCpu())
     assert reader._today() in {datetime.now(UTC).date()}
     assert len(reader.key) == 32
+
+
+@pytest.mark.threat("A7")
+@pytest.mark.parametrize("elsewhere", [True, False])
+def test_sessions_from_elsewhere_end_when_their_name_gets_a_line(place, elsewhere):
+    place.file = AccountFile(
+        place.path, place.clock, InlineCpu(), today=lambda: place.day, may_be_empty=elsewhere
+    )
+    place.load()
+    place.file.on_revoked(lambda names: place.revoked.append(set(names)))
+    place.write(ALICE + BOB + f"dave ! {WRITE}\neve {BCRYPT}\n")
+    place.look()
+    assert place.revoked == ([{"dave", "eve"}] if elsewhere else [])
+
+
+def test_a_file_without_accounts_is_enough_where_somebody_else_knows_some(place):
+    place.write("# none\n")
+    with pytest.raises(AccountError, match="no usable account"):
+        place.load()
+    place.file = AccountFile(place.path, place.clock, InlineCpu(), may_be_empty=True)
+    assert place.load().names == set()

@@ -250,8 +250,9 @@ class OrderTest(Case):
         self.throttle = Throttle(exempt=())
         self.patch(self.throttle, "delay", lambda source, name: 0.0)
         pool = PasswordPool(InlineCpu(), reactor, self.check)
+        self.accounts = Accounts()
         self.all = CompositeChecker(
-            AccountFileChecker(Accounts(), pool, self.throttle, reactor, elsewhere=self.checker)
+            AccountFileChecker(self.accounts, pool, self.throttle, reactor, elsewhere=self.checker)
         )
 
     def check(self, password: bytes, hashed: bytes) -> bool:
@@ -279,6 +280,17 @@ class OrderTest(Case):
         assert accounts.table.mentions("mallory x")
         assert not accounts.table.mentions("eve")
         assert "mallory" not in repr(accounts.table)
+
+    @pytest.mark.threat("A7")
+    async def test_a_yes_is_worth_nothing_when_the_name_has_got_a_line_meanwhile(self) -> None:
+        self.answering.silent = True
+        waiting = self.login("dave")
+        while not self.answering.open:
+            await deferLater(reactor, 0.01, lambda: None)
+        self.accounts.table = parse(f"{FILE}dave ! {WRITE}\n".encode(), Policy())
+        self.answering.answer(self.answering.open[0])
+        with pytest.raises(UnauthorizedLogin):
+            await waiting
 
     async def test_any_other_name_is_asked_about(self) -> None:
         found = await self.login("dave")

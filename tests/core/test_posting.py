@@ -83,7 +83,12 @@ def test_https_to_anybody_and_http_to_this_machine_may_be_configured(url, expect
 
 def test_a_ca_file_must_hold_certificates():
     place = Destination.parse("https://localhost/")
-    for pem in (b"", b"\xff\xfe", b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----"):
+    for pem in (
+        b"",
+        b"\xff\xfe",
+        authority().pem * 2000,
+        b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----",
+    ):
         with pytest.raises(ConfigError):
             Poster(reactor, place, 1.0, pem)
 

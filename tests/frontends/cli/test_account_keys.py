@@ -213,6 +213,31 @@ def test_a_password_is_asked_for_only_when_it_matters(tmp_path, capsys, monkeypa
     assert shell("account", "test", "locked") == Exit.FAILED
 
 
+def test_a_password_is_typed_without_echo_on_a_terminal(tmp_path, capsys, monkeypatch):
+    from truckee.frontends.cli import account_trial
+
+    shell = trial(tmp_path, capsys, monkeypatch, *LINES)
+    asked = []
+
+    class Terminal:
+        stdin = type("Stdin", (), {"isatty": staticmethod(lambda: True)})
+
+    monkeypatch.setattr(account_trial, "sys", Terminal)
+    monkeypatch.setattr(click, "prompt", lambda text, **given: asked.append(given) or "x")
+    assert shell("account", "test", "ann") == Exit.OK
+    assert asked[0]["hide_input"]
+
+
+def test_a_name_that_only_the_url_can_know_has_no_keys(tmp_path, capsys, monkeypatch):
+    shell = trial(tmp_path, capsys, monkeypatch, *LINES)
+    config = shell.node / "truckee.cfg"
+    address = "[ftpd]\naccounts.url = https://accounts.example/\n"
+    config.write_text(config.read_text().replace("[ftpd]\n", address))
+    file = keep(tmp_path / "k.pub", f"ssh-ed25519 {ED25519}\n")
+    assert shell("account", "test", "dave", "--key", file) == Exit.FAILED
+    assert "only that has keys" in shell.out
+
+
 def test_an_account_that_was_seen_expired_is_told(tmp_path, capsys, monkeypatch):
     """Threat A7: the memory of the node is looked at, too."""
     tomorrow = (datetime.now(UTC) + timedelta(days=1)).date().isoformat()
