@@ -86,7 +86,7 @@ def test_a_ca_file_must_hold_certificates():
     for pem in (
         b"",
         b"\xff\xfe",
-        authority().pem * 2000,
+        authority().pem * 3000,
         b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----",
     ):
         with pytest.raises(ConfigError):
