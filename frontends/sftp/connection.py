@@ -39,6 +39,10 @@ _ANSWERS = frozenset(
 class Floor(Line, Protocol):
     """What the channels ask of the transport."""
 
+    def worked(self) -> None:
+        """Take note that the client used a channel."""
+        ...
+
     @property
     def can_send(self) -> bool:
         """Whether data may go out now."""
@@ -112,6 +116,7 @@ class Connection:
     def received(self, number: int, message: Reader) -> bool:
         """Take a message of the client; return whether it is known. ProtocolError ends all."""
         if number in _FOR_CHANNELS:
+            self._floor.worked()
             channel = self._channels.get(message.uint32())
             if channel is None:
                 raise ProtocolError("no such channel")

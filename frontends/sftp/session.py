@@ -61,7 +61,7 @@ class SSHSession(SSHTransport):
         self._logout: Callable[[], object] | None = None
         self._login: UserAuth | None = None
         self._connection: Connection | None = None
-        self._last_busy = 0.0
+        self._last_work = 0.0
 
     # coming and going
 
@@ -140,23 +140,40 @@ class SSHSession(SSHTransport):
         )
         self.stage = Stage.WORKING
         self.large_packets()
-        self._last_busy = self.clock.seconds()
         self._watch(0)
+        if self.settings.idle_timeout:
+            self._last_work = self.clock.seconds()
+            self._watch_idleness()
 
     # silence
+
+    def worked(self) -> None:
+        """Take note that something was asked for or answered."""
+        self._last_work = self.clock.seconds()
+
+    def _watch_idleness(self) -> None:
+        """End a session on which nothing is asked for; asking for a sign of life does not count."""
+        if self.busy:
+            self.worked()
+        left = self._last_work + self.settings.idle_timeout - self.clock.seconds()
+        if left <= 0:
+            self.disconnect(Reason.BY_APPLICATION, "nothing was asked for too long")
+        else:
+            self.timer("idleness", left, self._watch_idleness)
 
     def _watch(self, asked: int) -> None:
         """Ask a silent client for a sign of life; give up after some questions."""
         settings = self.settings
-        silence = self.clock.seconds() - self.last_received
-        if silence < settings.keepalive:
+        if self.heard:
             asked = 0
-        elif asked >= settings.keepalive_count:
-            _log.info("sftp: {peer} is silent, connection dropped", peer=self._host)
-            self.transport.abortConnection()
-            return
-        else:
+        left = self.last_received + settings.keepalive - self.clock.seconds()
+        if left <= 0 or asked:
+            if asked >= settings.keepalive_count:
+                _log.info("sftp: {peer} is silent, connection dropped", peer=self._host)
+                self.transport.abortConnection()
+                return
             asked += 1
+            self.heard = False
             self.sendPacket(Message.GLOBAL_REQUEST, string(b"keepalive@openssh.com") + b"\1")
-        wait = settings.keepalive - silence if asked == 0 else settings.keepalive
-        self.timer("silence", max(wait, 0.1), lambda: self._watch(asked))
+            left = settings.keepalive
+        self.timer("silence", left, lambda: self._watch(asked))

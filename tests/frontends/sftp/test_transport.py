@@ -6,7 +6,7 @@ from twisted.internet.testing import StringTransport
 from tests.fakes.account_lines import string
 from tests.fakes.ssh_wire import VERSION, Client, Ended, Server
 from truckee.frontends.gate.registry import Limits, Registry
-from truckee.frontends.sftp import transport
+from truckee.frontends.sftp import keys
 from truckee.frontends.sftp.settings import SFTPSettings
 
 CIPHERS = [
@@ -397,7 +397,7 @@ def test_the_server_wants_new_keys_after_a_time_and_after_many_packets():
     client.server.clock.advance(3600)
     client.inbox = [m for m in _all(client) if m[0] != 80]
     rekeyed(client)
-    client.server.session._packets[1] = transport.REKEY_PACKETS
+    client.server.session._packets[1] = keys.REKEY_PACKETS
     client.send(80, string(b"x") + b"\1")
     client.expect(82)
     rekeyed(client)
@@ -414,7 +414,7 @@ def test_small_messages_wait_for_new_keys_and_there_may_not_be_too_many():
     for _ in range(4):
         client.send(2, string(bytes(30_000)))
     client.read_offer()
-    for _ in range(transport.BLOCKED):
+    for _ in range(keys.BLOCKED):
         client.send(80, string(b"x") + b"\1")
     assert client.silent()
     client.send(80, string(b"x") + b"\1")
@@ -463,7 +463,7 @@ def test_a_client_has_a_moment_to_read_why_it_is_turned_away():
     assert tcp.half_closed
     assert not tcp.aborted
     client.raw(bytes(1000))
-    client.server.clock.advance(transport.LINGER)
+    client.server.clock.advance(keys.LINGER)
     assert tcp.aborted
 
 
