@@ -108,7 +108,7 @@ def statvfs_servers(space: Callable[[], Space | None]) -> dict[type[packets.Requ
         known = space() or UNKNOWN_SPACE
         total, free = known.total // _BLOCK, known.free // _BLOCK
         # `unique` is keyed by process and account: it tells nothing about equal roots
-        fsid = int(root.unique[:16], 16)
+        fsid = int.from_bytes(bytes.fromhex(root.unique)[:8], "big")
         flag = 0 if root.writable else _READ_ONLY
         body = _STATVFS.pack(
             _BLOCK, _BLOCK, total, free, free, _NODES, _NODES, _NODES, fsid, flag, MAX_POINTS

@@ -527,3 +527,70 @@ def test_a_mutable_file_that_was_replaced_meanwhile_is_not_published_to(tree):
     tree.run(handle.commit())
     assert linked(tree) == {"p": b"two"}
     assert tree.run(node.download_best_version()) == b"one"
+
+
+# a second name
+
+
+@pytest.mark.parametrize("exclusive", [False, True])
+def test_a_second_name_right_behind_a_close_waits_for_its_commit(tree, exclusive):
+    session = tree.session()
+    handle = writing(tree, session, b"contents", exclusive=exclusive)
+    commit = closing(tree, handle)
+    link = tree.start(session.link(P, Q))
+    assert not link.called
+    tree.client.release()
+    assert commit.called
+    assert link.called
+    assert linked(tree) == {"p": b"contents", "q": b"contents"}
+
+
+def test_a_second_name_of_an_open_file_has_what_is_written_so_far(tree):
+    session = tree.session()
+    handle = writing(tree, session, b"so far", exclusive=True)
+    tree.run(session.link(P, Q))
+    assert linked(tree) == {"p": b"so far", "q": b"so far"}
+    tree.run(handle.write(6, b" and on"))
+    tree.run(handle.commit())
+    assert linked(tree) == {"p": b"so far and on", "q": b"so far"}
+
+
+def test_a_second_name_of_what_another_session_of_the_account_writes(tree):
+    one, two = tree.session(), tree.session()
+    handle = writing(tree, one, b"one")
+    tree.run(two.link(P, Q))
+    assert linked(tree) == {"p": b"one", "q": b"one"}
+    handle.abandon()
+
+
+def test_a_second_name_fails_when_the_commit_does(tree):
+    session = tree.session()
+    handle = writing(tree, session, b"contents")
+    tree.client.error = e.NoServersError("none")
+    assert tree.failure(session.link(P, Q)) is e.NoServersError
+    assert linked(tree) == {}
+    handle.abandon()
+
+
+def test_a_handle_knows_whether_it_created_the_name(tree):
+    session = tree.session()
+    first = writing(tree, session, b"1")
+    second = tree.open(session, "/p", create=True)
+    assert (first.created, second.created) == (True, False)
+    tree.run(first.commit())
+    tree.run(second.commit())
+    assert not tree.open(session, "/p", create=True).created
+    assert tree.open(session, "/q", create=True, exclusive=True).created
+
+
+def test_sync_waits_for_its_commit_where_closing_does_not(tmp_path):
+    tree = Tree(tmp_path, commit_mode="background")
+    session = tree.session()
+    handle = writing(tree, session, b"contents")
+    tree.client.hold()
+    sync = tree.start(handle.sync())
+    assert not sync.called
+    tree.client.release()
+    assert sync.called
+    assert linked(tree) == {"p": b"contents"}
+    handle.abandon()
