@@ -44,6 +44,7 @@ def test_the_commands_of_the_first_five_minutes_work(tmp_path):
         netrc.write_text(f"machine 127.0.0.1 login {node.account} password {node.password}\n")
         script = "set -e\n" + "\n".join(commands)
         script = script.replace("127.0.0.1:8021", f"127.0.0.1:{node.port}")
+        script = script.replace("8022", str(node.ready["sftp"]["port"]))
         done = subprocess.run(
             ["bash", "-c", script],
             check=False,
