@@ -170,6 +170,7 @@ def certificate(config: NodeConfig) -> Iterator[Finding]:
         else:
             yield Finding("FAIL", "certificate", f"{path.name} is not there", "tls_certificate")
         return
+    files.read(config.ftp.tls_key or config.private / "ftp_key.pem", _LIMIT)  # owner and mode
     yield from _dates(files.read(path, _LIMIT, private=False), path.name, datetime.now(UTC))
 
 

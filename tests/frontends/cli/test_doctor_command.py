@@ -152,6 +152,12 @@ def certificate(days_from, days_until):
     return builder.sign(key, hashes.SHA256()).public_bytes(Encoding.PEM)
 
 
+def put(folder, name, contents):
+    path = folder / "private" / name
+    path.write_bytes(contents)
+    path.chmod(0o600)
+
+
 @pytest.mark.parametrize(
     ("pem", "level", "text"),
     [
@@ -163,18 +169,28 @@ def certificate(days_from, days_until):
     ],
 )
 def test_the_dates_of_a_certificate_are_looked_at(folder, capsys, pem, level, text):
-    path = folder / "private" / "ftp_certificate.pem"
-    path.write_bytes(pem)
-    path.chmod(0o600)
+    put(folder, "ftp_certificate.pem", pem)
+    put(folder, "ftp_key.pem", b"key")
     worst, found = examine(folder, capsys)
     assert worst == level
     assert text in found["certificate"]["text"]
 
 
-def test_a_lost_host_key_is_a_warning(folder, capsys):
-    key = folder / "private" / "ssh_host_rsa_key"
+@pytest.mark.threat("L5")
+def test_a_key_elsewhere_that_others_can_read_is_a_failure(folder, capsys, tmp_path):
+    put(folder, "ftp_certificate.pem", certificate(-10, 100))
+    key = tmp_path / "key.pem"
     key.write_bytes(b"key")
-    key.chmod(0o600)
+    key.chmod(0o644)
+    places = f"tls_certificate = private/ftp_certificate.pem\ntls_key = {key}\n"
+    change(folder, "[ftpd]\n", "[ftpd]\n" + places)
+    worst, found = examine(folder, capsys)
+    assert worst == "FAIL"
+    assert "key.pem is open to others" in found["certificate"]["text"]
+
+
+def test_a_lost_host_key_is_a_warning(folder, capsys):
+    put(folder, "ssh_host_rsa_key", b"key")
     worst, found = examine(folder, capsys)
     assert worst == "warn"
     assert "clients will warn" in found["host keys"]["text"]
