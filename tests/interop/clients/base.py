@@ -61,6 +61,8 @@ class Client:
 
     programs: tuple[str, ...] = ()
     longest = LONGEST
+    closes_late = False
+    """Whether it may say that an upload worked before the server has it (and never heard of it)."""
 
     def __init__(self, server: Server, work: Path) -> None:
         self.server = server
@@ -127,6 +129,10 @@ class Client:
         with ThreadPoolExecutor(len(sources)) as pool:
             list(pool.map(lambda p: self.upload(p, f"{remote}/{p.name}"), sources))
             list(pool.map(lambda p: self.download(f"{remote}/{p.name}", target / p.name), sources))
+
+    def upload_for_sure(self, source: Path, remote: str) -> None:
+        """Upload, and hear of it when that fails."""
+        self.upload(source, remote)
 
     def check_login(self) -> None:
         """Log in and look at the root."""

@@ -8,6 +8,7 @@ One row per operation, one column per program. A cell holds one word:
 ``same``       it works, and the bytes are equal after a round trip
 ``replaced``   the file that was in the way is gone, the new one has its name
 ``old``        what was there before is there afterwards
+``silent``     the server says that it failed, and the program keeps that to itself
 a number       it is refused: the exit code (two digits), or the reply that it shows (three)
 a word         it is refused in the words that `REFUSALS` has for it; ``fail``: in any
 =============  ==================================================================================
@@ -17,7 +18,7 @@ from collections.abc import Iterator
 
 REFUSALS = {
     "fail": r"",
-    "login": r"Login failed",
+    "login": r"Login failed|Permission denied",
     "denied": r"permission denied",
     "auth": r"AuthenticationException",
     "perm": r"PermissionDenied",
@@ -30,6 +31,7 @@ FTP = """
                      lftp      lftp-tls  curl   curl-tls  rclone  rclone-tls  tnftp     ftplib
 login-password       ok        ok        ok     ok        ok      ok          ok        ok
 login-key            -         -         -      -         -       -           -         -
+login-rsa-key        -         -         -      -         -       -           -         -
 wrong-password       login     login     67     67        530     530         530       530
 list-3               ok        ok        ok     ok        ok      ok          ok        ok
 list-10000           ok        ok        ok     ok        ok      ok          ok        ok
@@ -57,13 +59,14 @@ huge                 same      same      same   same      same    same        - 
 killed               old       old       old    old       old     old         old       old
 idle                 ok        ok        -      -         -       -           -         421
 hostile              ok        ok        -      -         ok      ok          -         -
-unplaceable          451       451       -      -         451     451         451       451
+unplaceable          fail      fail      -      -         451     451         451       451
 """
 
 SFTP = """
                      sftp     scp      sshfs   rclone  lftp      psftp     curl   paramiko  asyncssh
 login-password       -        -        -       ok      -         ok        ok     ok        ok
 login-key            ok       ok       ok      ok      ok        ok        ok     ok        ok
+login-rsa-key        ok       ok       ok      ok      ok        -         -      ok        ok
 wrong-password       denied   denied   fail    fail    login     fail      67     auth      perm
 list-3               ok       -        ok      ok      ok        ok        ok     ok        ok
 list-10000           ok       -        ok      ok      ok        ok        ok     ok        ok
@@ -91,7 +94,7 @@ huge                 same     same     same    same    -         -         -    
 killed               old      old      old     old     old       old       old    old       old
 idle                 ok       -        ok      -       ok        ok        -      ok        ok
 hostile              ok       ok       ok      ok      ok        ok        -      -         ok
-unplaceable          fail     fail     fail    fail    fail      fail      fail   fail      fail
+unplaceable          fail     fail     fail    fail    fail      fail      silent fail      fail
 """
 
 

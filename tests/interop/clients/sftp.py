@@ -183,6 +183,7 @@ class Sshfs(OpenSSH):
     """A mount; the verbs are the programs that people use on any disk."""
 
     programs = ("sshfs", "fusermount3")
+    closes_late = True  # the kernel sends CLOSE after close() has returned
     more: tuple[str, ...] = ()
 
     def __init__(self, server: Server, work: Path) -> None:
@@ -228,15 +229,21 @@ class Sshfs(OpenSSH):
         return self._mount
 
     def close(self) -> None:
+        self._unmount()
         if self._process is None:
             return
-        subprocess.run(["fusermount3", "-u", "-z", self._mount], check=False, capture_output=True)
         try:
             self._process.wait(20)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait(5)
         self._process = None
+
+    def _unmount(self) -> None:
+        """Take the mount away, also one that hangs or whose program is dead."""
+        if str(self._mount) in Path("/proc/mounts").read_text():
+            command = ["fusermount3", "-u", "-z", self._mount]
+            subprocess.run(command, check=False, capture_output=True)
 
     def at(self, remote: str) -> Path:
         return self.mount / remote.lstrip("/")
@@ -249,6 +256,13 @@ class Sshfs(OpenSSH):
 
     def download(self, remote: str, target: Path) -> None:
         self.run(["cp", self.at(remote), target])
+
+    def upload_for_sure(self, source: Path, remote: str) -> None:
+        self.run(["dd", f"if={source}", f"of={self.at(remote)}", "bs=64k", "conv=fsync"])
+
+    def parallel(self, sources: list[Path], remote: str, target: Path) -> None:
+        assert self.mount
+        super().parallel(sources, remote, target)
 
     def append(self, tail: Path, remote: str) -> None:
         self.run(["sh", "-c", 'cat "$1" >> "$2"', "sh", tail, self.at(remote)])
@@ -297,7 +311,7 @@ class Sshfs(OpenSSH):
         assert self._process is not None
         Client.kill(self, self._process)
         self._process = None
-        subprocess.run(["fusermount3", "-u", "-z", self._mount], check=False, capture_output=True)
+        self._unmount()
         super().kill(process)
 
     def idle(self, remote: str, seconds: float) -> list[str]:
