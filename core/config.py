@@ -201,12 +201,20 @@ def _access(reader: _Shared, private: Path) -> AccessConfig:
     return access
 
 
+def _proxies(reader: Reader, section: str) -> tuple[Network, ...]:
+    """Return who may speak for others: somebody in particular, not everybody."""
+    found = reader.networks(section, "proxy_protocol", "")
+    if any(network.prefixlen == 0 for network in found):
+        raise reader.error(section, "proxy_protocol", "takes the addresses of proxies")
+    return found
+
+
 def _ftp(reader: Reader) -> FtpConfig:
     config = FtpConfig(
         enabled=reader.flag(FTP, "enabled", False),
         ports=reader.words(FTP, "port", (DEFAULT_FTP_ENDPOINT,)),
         ports_given=reader.has(FTP, "port"),
-        proxies=reader.networks(FTP, "proxy_protocol", ""),
+        proxies=_proxies(reader, FTP),
         passive_ports=reader.port_range(FTP, "passive_ports", "50000-50100"),
         masquerade_address=reader.host(FTP, "masquerade_address"),
         active_mode=reader.flag(FTP, "active_mode", True),
@@ -234,7 +242,7 @@ def _sftp(reader: Reader) -> SftpConfig:
         enabled=reader.flag(SFTP, "enabled", False),
         ports=reader.words(SFTP, "port", (DEFAULT_SFTP_ENDPOINT,)),
         ports_given=reader.has(SFTP, "port"),
-        proxies=reader.networks(SFTP, "proxy_protocol", ""),
+        proxies=_proxies(reader, SFTP),
         host_privkey_file=reader.optional_path(SFTP, "host_privkey_file"),
         host_pubkey_file=reader.optional_path(SFTP, "host_pubkey_file"),
         password_auth=reader.flag(SFTP, "password_auth", True),

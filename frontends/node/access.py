@@ -51,7 +51,7 @@ def bearable_sessions(wanted: int, descriptors: int) -> int:
     """Return how many sessions of two connections each this many open files can bear."""
     if descriptors == resource.RLIM_INFINITY:
         return wanted
-    return max(8, min(wanted, (descriptors - KEPT_DESCRIPTORS) // 2))
+    return min(wanted, max(8, (descriptors - KEPT_DESCRIPTORS) // 2))
 
 
 def limits_for(config: AccessConfig) -> Limits:

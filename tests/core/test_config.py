@@ -73,6 +73,9 @@ def test_every_key_has_its_type():
         "[ftpd]\naccounts.plaintext = perhaps",
         "[ftpd]\ncommit_mode = later",
         "[ftpd]\nport =",
+        "[ftpd]\nproxy_protocol = yes",
+        "[sftpd]\nproxy_protocol = 10.0.0.1, 0.0.0.0/0",
+        "[sftpd]\npassword_auth = perhaps",
         *(f"[ftpd]\nanonymous.rootcap = {cap}" for cap in list(BAD_ROOTS.values())[3:]),
     ],
 )

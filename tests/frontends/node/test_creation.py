@@ -81,6 +81,7 @@ def test_a_node_directory_has_configuration_secrets_and_stores(tmp_path):
     assert config.stores == tuple(tmp_path / "node" / "servers" / f"0{i}" for i in range(3))
     assert (config.needed, config.happy, config.total) == (3, 3, 3)
     assert config.ftp.enabled
+    assert config.sftp.enabled
     for name in ("secret", "convergence"):
         assert len(creation.read_secret(config.private / name)) == 32
     nodeids = {(store / "nodeid").read_text() for store in config.stores}
