@@ -61,14 +61,24 @@ class OpenDirectory:
 Item = OpenFile | OpenDirectory
 
 
+@dataclass(slots=True)
+class Room:
+    """How much is open, and being opened, on all channels of one connection."""
+
+    files: int = 0
+    directories: int = 0
+
+
 class Handles:
     """All that is open on one channel."""
 
-    def __init__(self, random: Callable[[int], bytes] = os.urandom) -> None:
+    def __init__(
+        self, room: Room | None = None, random: Callable[[int], bytes] = os.urandom
+    ) -> None:
+        """Take the connection's room, and where handles come from."""
+        self._room = room or Room()
         self._random = random
         self._items: dict[bytes, Item] = {}
-        self._files = 0
-        self._directories = 0
 
     def __len__(self) -> int:
         """Return how many are open."""
@@ -77,25 +87,25 @@ class Handles:
     @contextmanager
     def room_for_file(self) -> Iterator[None]:
         """Count a file that is about to be opened; Refused when there are too many."""
-        if self._files >= MAX_FILES:
+        if self._room.files >= MAX_FILES:
             raise Refused(FAILURE, "too many open files")
-        self._files += 1
+        self._room.files += 1
         try:
             yield
         except BaseException:
-            self._files -= 1
+            self._room.files -= 1
             raise
 
     @contextmanager
     def room_for_directory(self) -> Iterator[None]:
         """Likewise a directory."""
-        if self._directories >= MAX_DIRECTORIES:
+        if self._room.directories >= MAX_DIRECTORIES:
             raise Refused(FAILURE, "too many open directories")
-        self._directories += 1
+        self._room.directories += 1
         try:
             yield
         except BaseException:
-            self._directories -= 1
+            self._room.directories -= 1
             raise
 
     def add(self, item: Item) -> bytes:
@@ -132,14 +142,11 @@ class Handles:
         found = self.item(handle)
         del self._items[handle]
         if isinstance(found, OpenFile):
-            self._files -= 1
+            self._room.files -= 1
         else:
-            self._directories -= 1
+            self._room.directories -= 1
         return found
 
     def drain(self) -> list[Item]:
         """Make all handles invalid; return what was open."""
-        items = list(self._items.values())
-        self._items.clear()
-        self._files = self._directories = 0
-        return items
+        return [self.remove(handle) for handle in list(self._items)]

@@ -53,7 +53,7 @@ class Turns:
         self._waiting: deque[Turn] = deque()
         self._together = 0
         self._alone = False
-        self._closed = False
+        self.closed = False
 
     def together(self) -> "Turn":
         """Take the place of a request that others of its kind may overlap."""
@@ -64,7 +64,7 @@ class Turns:
         return self._take(Turn(self, alone=True))
 
     def _take(self, turn: "Turn") -> "Turn":
-        if self._closed:
+        if self.closed:
             raise OperationCancelledError("the connection is gone")
         if not self._waiting and self._is_free(turn):
             self._begin(turn)
@@ -96,7 +96,7 @@ class Turns:
 
     def close(self) -> None:
         """Let nobody begin any more: who waits gets OperationCancelledError."""
-        self._closed = True
+        self.closed = True
         waiting, self._waiting = self._waiting, deque()
         for turn in waiting:
             if turn.begun is not None:
@@ -117,6 +117,9 @@ class Turn:
         """Wait until it is this one's turn."""
         if self.begun is not None:
             await self.begun
+            if self._turns.closed:
+                self._turns.end(self)
+                raise OperationCancelledError("the connection is gone")
 
     async def __aexit__(
         self,

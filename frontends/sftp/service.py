@@ -87,7 +87,7 @@ class SFTPServer(Service):
         )
 
     def _sftp(self, user: SFTPUser, host: str) -> Subsystem:
-        return SFTPSubsystem(user.session, self._reactor, self._journal, host)
+        return SFTPSubsystem(user.session, self._reactor, self._journal, host, room=user.room)
 
     @property
     def sessions(self) -> int:

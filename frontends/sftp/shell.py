@@ -1,12 +1,13 @@
 """The avatar of an SFTP login. Knows the vfs and the realm's seam; touches nothing."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import cast
 
 from truckee.auth.realm import Factory, FTPAvatarID, Logout
 from truckee.core.interfaces import Client, DirectoryNode, FilesystemNode
 from truckee.core.tasks import Tasks
+from truckee.frontends.sftp.handles import Room
 from truckee.frontends.vfs.session import Vfs, VFSSession
 
 
@@ -28,6 +29,8 @@ class SFTPUser:
 
     session: VFSSession
     max_sessions: int | None = None
+    room: Room = field(default_factory=Room)
+    """What its channels have open."""
 
 
 def user_factory(vfs: Vfs, client_for: Callable[[str], Client]) -> Factory:

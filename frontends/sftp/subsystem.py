@@ -24,7 +24,7 @@ from truckee.frontends.gate.journal import Journal, SilentJournal
 from truckee.frontends.sftp import extensions, packets, requests
 from truckee.frontends.sftp.errors import status_for
 from truckee.frontends.sftp.extensions import Space
-from truckee.frontends.sftp.handles import Handles
+from truckee.frontends.sftp.handles import Handles, Room
 from truckee.frontends.sftp.packets import MAX_READ, Packet, Read, Reply, Request, Splitter, Write
 from truckee.frontends.sftp.requests import Server, State
 from truckee.frontends.sftp.seam import HIGH, Channel
@@ -50,13 +50,17 @@ class SFTPSubsystem:
         journal: Journal | None = None,
         peer: str = "",
         *,
+        room: Room | None = None,
         random: Callable[[int], bytes] = os.urandom,
         space: Callable[[], Space | None] = lambda: None,
     ) -> None:
-        """Serve `session`; `space` tells the room that statvfs speaks of, None if unknown."""
+        """Serve `session`, whose channels share `room` for what they open.
+
+        `space` tells what statvfs speaks of, None if that is unknown.
+        """
         self._clock = clock
         self._state = State(
-            session, journal or SilentJournal(), peer, clock.seconds, Handles(random)
+            session, journal or SilentJournal(), peer, clock.seconds, Handles(room, random)
         )
         self._servers: dict[type[Request], Server] = {
             **requests.SERVERS,

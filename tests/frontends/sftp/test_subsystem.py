@@ -9,6 +9,7 @@ from tests.fakes.sftp_client import A, C, R, T, Talk, W, X, attrs, packet, s, u3
 from tests.fakes.tree import Tree
 from truckee.core import errors as e
 from truckee.core.storage.faults import Kind, Rule
+from truckee.frontends.sftp.handles import Room
 from truckee.frontends.sftp.subsystem import MAX_PROMISED, MAX_REQUESTS
 
 EVERY = list(range(256))
@@ -635,6 +636,21 @@ def test_ten_thousand_opens_leave_256_files_and_64_directories(tree, talk):
     answers = [talk.ask(w.OPENDIR, s("/")) for _ in range(70)]
     assert [a.kind for a in answers] == [w.HANDLE] * 64 + [w.STATUS] * 6
     assert answers[-1].text == "too many open directories"
+
+
+@pytest.mark.threat("F3")
+def test_all_channels_of_a_connection_share_the_room_for_handles(tree, talk):
+    tree.put(tree.session(), "/f", b"1")
+    room = Room()
+    one, two = (Talk(tree, talk.session, room=room) for _ in range(2))
+    kinds = [one.open("/f", R).kind for _ in range(200)]
+    kinds += [two.open("/f", R).kind for _ in range(200)]
+    assert kinds == [w.HANDLE] * 256 + [w.STATUS] * 144
+    assert Talk(tree, room=Room()).open("/f", R).kind == w.HANDLE
+    one.subsystem.lost()
+    assert [two.open("/f", R).kind for _ in range(200)] == [w.HANDLE] * 200
+    two.subsystem.lost()
+    assert (room.files, room.directories) == (0, 0)
 
 
 @pytest.mark.threat("F3")
