@@ -8,6 +8,7 @@ from twisted.cred.checkers import ICredentialsChecker
 from twisted.cred.credentials import ISSHPrivateKey, IUsernamePassword
 from twisted.cred.error import UnauthorizedLogin
 from twisted.cred.portal import Portal
+from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import TCP4ServerEndpoint
 from zope.interface import implementer
 
@@ -65,10 +66,13 @@ class OneRoot:
 class SftpNode:
     """Everything from stores to listener."""
 
-    def __init__(self, reactor, folder: Path, keys=(), encoding=ENCODING, **settings):
+    def __init__(
+        self, reactor, folder: Path, keys=(), encoding=ENCODING, own_keys=None, **settings
+    ):
         self.reactor = reactor
         self.folder = folder
         self.accepted = keys
+        self.host_keys = own_keys
         self.cpu, self.disk = PoolCpu(reactor, 2, "cpu"), PoolCpu(reactor, 2, "disk")
         self.stores = [MemoryStore(bytes([i]) * 20) for i in range(encoding.total_shares)]
         self.servers = [LocalServer(store, reactor) for store in self.stores]
@@ -92,13 +96,18 @@ class SftpNode:
         factory = user_factory(self.vfs, self.client.for_account)
         realm = Dispatcher(self.client.for_account, {IConchUser: factory})
         portal = Portal(realm, [OneRoot(self.root.get_cap(), self.accepted)])
-        self.host_keys = host_keys.load_or_create(self.folder / "private")
+        if self.host_keys is None:
+            self.host_keys = host_keys.load_or_create(self.folder / "private")
         registry = Registry("sftp")
         self.sftp = SFTPServer(self.reactor, portal, self.settings, registry, self.host_keys)
         endpoint = TCP4ServerEndpoint(self.reactor, 0, interface="127.0.0.1")
         (address,) = await self.sftp.listen([endpoint])
         self.port = address.port
         return self
+
+    def end(self) -> Deferred[None]:
+        """Stop, for ``addCleanup``."""
+        return Deferred.fromCoroutine(self.stop())
 
     async def stop(self) -> None:
         await self.sftp.stopService()
