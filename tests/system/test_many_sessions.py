@@ -39,7 +39,7 @@ SIZE = 200_000_000
 SLOW = 20_000  # bytes a second that a slow client takes
 PIECE = 255 * 1024
 LIMITS = "max_sessions = 400\nmax_sessions_per_user = 100\nmax_sessions_per_ip = 400\n"
-PASSWORD = "correct horse battery staple"
+PASSWORD = "a lamp, two boats and a Tuesday"
 
 
 @dataclass
@@ -59,9 +59,12 @@ class Door:
 @pytest.fixture(scope="module")
 def node(tmp_path_factory):
     folder = tmp_path_factory.mktemp("many") / "node"
-    node = make_node(folder, 3, f"\n[sftpd]\n{LIMITS}")
+    node = make_node(folder, 3)
     text = (folder / "truckee.cfg").read_text()
-    (folder / "truckee.cfg").write_text(text.replace("[ftpd]\n", f"[ftpd]\n{LIMITS}"))
+    for section in ("[ftpd]\n", "[sftpd]\n"):
+        assert section in text
+        text = text.replace(section, section + LIMITS)
+    (folder / "truckee.cfg").write_text(text)
     key = make_key(folder / "private" / "key")
     for name in ACCOUNTS[1:]:
         subprocess.run(

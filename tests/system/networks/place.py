@@ -27,8 +27,8 @@ State = bytes | None  # a file's content, or its absence
 DIRECTORY = b"a directory"
 
 
-def make_node(folder: Path, servers: int = 3, more: str = "") -> Node:
-    """Make a node whose account has a key, too; `more` is added to its configuration."""
+def make_node(folder: Path, servers: int = 3) -> Node:
+    """Make a node whose account has a key, too, and with few ports for data."""
     environment = {**os.environ, "USER": "ann", "LOGNAME": "ann"}
     subprocess.run(
         [TRUCKEE, "create", folder, "--servers", str(servers), "--json"],
@@ -41,7 +41,7 @@ def make_node(folder: Path, servers: int = 3, more: str = "") -> Node:
         accounts.write(f"ann {public_half(make_key(private / 'key'))} =\n")
     text = (folder / "truckee.cfg").read_text()
     ports = f"passive_ports = {PASSIVE.start}-{PASSIVE.stop - 1}"
-    text = re.sub(r"\[ftpd\]\nenabled = yes", rf"\g<0>\n{ports}", text) + more
+    text = re.sub(r"\[ftpd\]\nenabled = yes", rf"\g<0>\n{ports}", text)
     (folder / "truckee.cfg").write_text(text)
     return Node(folder, ("--sftp", LOCAL))
 
