@@ -21,7 +21,7 @@ from pathlib import Path
 import pytest
 
 from tests.fakes.ftps import client_context
-from tests.fakes.running import Running
+from tests.fakes.running import Running, command
 
 pytestmark = pytest.mark.interop
 
@@ -54,11 +54,15 @@ class Node:
             c.close()
 
 
-@pytest.fixture(scope="module")
-def node(tmp_path_factory) -> Iterator[Node]:
-    folder = tmp_path_factory.mktemp("ftps") / "node"
-    words = ["start", folder, "--servers", "3", "--ftp", "tcp:0:interface=0.0.0.0", "--json"]
-    with Running(*words) as running:
+@contextlib.contextmanager
+def started(folder: Path, *lines: str) -> Iterator[Node]:
+    """A node with these lines in its section [ftpd]."""
+    code, _, said = command("create", folder, "--servers", "3")
+    assert code == 0, said
+    path = folder / "truckee.cfg"
+    path.write_text(path.read_text().replace("[ftpd]\n", "\n".join(["[ftpd]", *lines, ""])))
+    doors = ["--ftp", "tcp:0:interface=0.0.0.0", "--sftp", "0"]
+    with Running("start", folder, *doors, "--json") as running:
         ready = running.ready()
         private = folder / "private"
         yield Node(
@@ -68,6 +72,12 @@ def node(tmp_path_factory) -> Iterator[Node]:
             private / "ftp_certificate.pem",
         )
         assert running.stop() == 0
+
+
+@pytest.fixture(scope="module")
+def node(tmp_path_factory) -> Iterator[Node]:
+    with started(tmp_path_factory.mktemp("ftps") / "node") as node:
+        yield node
 
 
 @pytest.fixture(scope="module")
@@ -274,6 +284,32 @@ def test_rclone_copies_checks_and_purges(rclone, files, tmp_path) -> None:
     assert rclone("lsf", at) == ""
 
 
+# versions and sessions
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        pytest.param("tls_max = 1.3", marks=pytest.mark.threat("N9")),
+        pytest.param("data_tls_resumption = require", marks=pytest.mark.threat("N7")),
+    ],
+)
+def test_all_take_tls_1_3_and_resume_their_sessions(line, files, tmp_path) -> None:
+    """With 1.3 an upload was cut where tickets were sent that nobody read."""
+    content = (files / NAME).read_bytes()
+    with started(tmp_path / "node", line) as node:
+        curl, lftp, rclone = Curl(node, ""), Lftp(node, tmp_path, "/"), Rclone(node, "", tmp_path)
+        for i in range(2):
+            curl("-T", str(files / NAME), f"{node.url}/curl{i}")
+            lftp(f'put "{files}/{NAME}" -o lftp{i}')
+            rclone("copyto", files / NAME, f"grid:rclone{i}")
+        curl("-o", str(tmp_path / "curl"), f"{node.url}/curl1")
+        lftp("get lftp1 -o lftp", "ls")
+        rclone("copyto", "grid:rclone1", tmp_path / "rclone")
+        for name in ("curl", "lftp", "rclone"):
+            assert (tmp_path / name).read_bytes() == content
+
+
 # Python
 
 
@@ -349,8 +385,8 @@ def test_x3_commands_behind_auth_in_clear_are_ignored(node) -> None:
 
 def s_client(node, *arguments, text="", code=0):
     address = f"127.0.0.1:{node.port}"
-    command = [need("openssl"), "s_client", "-starttls", "ftp", "-connect", address, *arguments]
-    done = run(command, text=text, code=code)
+    words = [need("openssl"), "s_client", "-starttls", "ftp", "-connect", address, *arguments]
+    done = run(words, text=text, code=code)
     return done.stdout + done.stderr
 
 
