@@ -94,11 +94,11 @@ def _check(
         case b"sk-ssh-ed25519@openssh.com", [point, application]:
             proper, flags = _string(rest)
             _check_ed25519(point, proper, _by_security_key(application, flags, signed, verified))
-        case b"sk-ecdsa-sha2-nistp256@openssh.com", [curve, point, application]:
+        case b"sk-ecdsa-sha2-nistp256@openssh.com", [b"nistp256", point, application]:
             proper, flags = _string(rest)
             told = _by_security_key(application, flags, signed, verified)
-            _check_ecdsa(curve, point, proper, told)
-        case _, [curve, point]:
+            _check_ecdsa(b"nistp256", point, proper, told)
+        case _, [curve, point] if key_type == b"ecdsa-sha2-" + curve and curve in _CURVES:
             _check_ecdsa(curve, point, _only(rest), signed)
         case _:
             raise _Bad

@@ -60,7 +60,7 @@ class AccountURLChecker:
             return None
         try:
             reply = await self._line.turn(login.source, login.username, lambda: self._post(login))
-            found = _understood(reply)
+            found = understood(reply)
         except ServerGoneError as error:
             self._complain(str(error))
             raise TemporaryLoginError("the account server could not be asked") from None
@@ -120,7 +120,7 @@ def multipart(boundary: str, fields: dict[str, bytes]) -> bytes:
     return b"\r\n".join([*parts, f"--{boundary}--\r\n".encode("ascii")])
 
 
-def _understood(reply: Reply) -> tuple[DirectoryCap, Options] | None:
+def understood(reply: Reply) -> tuple[DirectoryCap, Options] | None:
     """Return root and options of a yes, None for a no; ServerGoneError for all else."""
     if reply.status in _DENIED:
         return None

@@ -99,7 +99,7 @@ def certificates(pem: bytes) -> list[x509.Certificate]:
         raise ConfigError("the CA file is larger than 1 MiB")
     try:
         return x509.load_pem_x509_certificates(pem)
-    except ValueError:
+    except (ValueError, x509.InvalidVersion):
         raise ConfigError("the CA file holds no certificate, or a damaged one") from None
 
 

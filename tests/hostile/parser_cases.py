@@ -6,8 +6,14 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.fakes.account_lines import BCRYPT, GOOD_KEYS, GOOD_ROOTS, OTHER, WRITE
-from truckee.auth import account_edits, accounts, public_keys
+from twisted.web.http_headers import Headers
+
+from tests.fakes.account_lines import BCRYPT, GOOD_KEYS, GOOD_ROOTS, OTHER, WRITE, string
+from tests.fakes.certificates import authority
+from tests.fakes.ssh_keys import KINDS, key
+from truckee.auth import account_edits, accounts, public_keys, signatures
+from truckee.auth.public_keys import PublicKey
+from truckee.auth.url_checker import understood
 from truckee.core import config, grid
 from truckee.core.crypto import rsa
 from truckee.core.errors import (
@@ -19,6 +25,7 @@ from truckee.core.errors import (
     FileTooLargeError,
     FormatError,
     LayoutError,
+    ServerGoneError,
 )
 from truckee.core.formats import (
     base32,
@@ -36,6 +43,7 @@ from truckee.core.formats import (
 from truckee.core.formats.immutable_share import Layout
 from truckee.core.formats.segments import Segments
 from truckee.core.formats.ueb import Ueb
+from truckee.core.posting import Destination, Reply, certificates, is_loopback
 from truckee.frontends.ftp import addresses, codec, globbing
 from truckee.frontends.gate import proxy
 from truckee.frontends.node import endpoints, logs
@@ -354,6 +362,63 @@ def _(raw):
 def _(raw):
     kind, _, blob = as_text(raw).partition(" ")
     public_keys.parse(kind, blob)
+
+
+@parser(
+    "key file",
+    [
+        b"".join(f"{kind} {blob} me\n".encode() for kind, blob in GOOD_KEYS.items()),
+        b"# none\n\nssh-ed25519 " + GOOD_KEYS["ssh-ed25519"].encode(),
+    ],
+    AccountError,
+)
+def _(raw):
+    for found in public_keys.parse_file(as_text(raw)):
+        assert found.fingerprint.startswith("SHA256:")
+        assert public_keys.parse(found.key_type, found.text) == PublicKey(
+            found.key_type, found.blob
+        )
+
+
+SIGNED = b"what an SSH client signs"
+
+
+@parser("SSH signature", [signer.sign(SIGNED) for signer in map(key, KINDS)], cost=4)
+def _(raw):
+    for signer in map(key, KINDS):
+        if signatures.verify(signer.algorithm, signer.blob, SIGNED, raw):
+            assert raw.startswith(string(signer.algorithm))
+        assert not signatures.verify(signer.algorithm, signer.blob, b"something else", raw)
+
+
+@parser("signing key", [signer.blob for signer in map(key, KINDS)], cost=4)
+def _(raw):
+    for signer in map(key, KINDS):
+        if signatures.verify(signer.algorithm, raw, SIGNED, signer.sign(SIGNED)):
+            assert raw.startswith(string(signer.key_type.encode()))
+
+
+@parser(
+    "answer of an account URL",
+    [WRITE.encode(), b" 0\n", WRITE.encode() + b"\x00ro"],
+    ServerGoneError,
+)
+def _(raw):
+    body, _, options = raw.partition(b"\x00")
+    headers = Headers({b"X-Truckee-Options": [options]} if b"\n" not in options else {})
+    understood(Reply(200, headers, body))
+
+
+@parser("address to post to", [b"https://example.org:1/a?b", b"http://[::1]/"], ConfigError)
+def _(raw):
+    place = Destination.parse(as_text(raw))
+    assert place.secure or place.host == "localhost" or is_loopback(place.host)
+    assert place.url.isascii()
+
+
+@parser("CA file", [authority().pem], ConfigError, cost=2)
+def _(raw):
+    assert certificates(raw)
 
 
 @parser(
