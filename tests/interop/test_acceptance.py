@@ -21,7 +21,7 @@ import pytest
 
 from tests.interop.clients.base import Client, Refused
 from tests.interop.clients.expectations import cells
-from tests.interop.clients.node import ClientNode, sftp_is_there
+from tests.interop.clients.node import ClientNode
 from tests.interop.clients.planting import INSIDE, MANY
 from tests.interop.clients.table import CLIENTS
 
@@ -51,10 +51,6 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ClientNode]:
 
 
 def client_of(column: str, node: ClientNode, work: Path, **changes: str) -> Client:
-    if column.endswith("-sftp") and not sftp_is_there():
-        pytest.skip("this build has no SFTP")
-    if "-tls" in column and not node.tls_is_there():
-        pytest.skip("this build has no FTPS")
     work.mkdir(exist_ok=True)
     client = CLIENTS[column](replace(node.server, **changes), work)
     if why := client.missing():
@@ -462,8 +458,7 @@ def idled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Future
     """All programs wait at the same time, on a node of their own that has little patience."""
     folder = tmp_path_factory.mktemp("idle")
     node = ClientNode(folder / "node", ("--servers", "1"), settings="idle_timeout = 5").make()
-    columns = [c for c, _ in cells("idle") if sftp_is_there() or not c.endswith("-sftp")]
-    columns = [c for c in columns if "-tls" not in c]
+    columns = [column for column, _ in cells("idle")]
     with node, ThreadPoolExecutor(len(columns)) as pool:
         node.mkdir("/idle")
         node.put_all("/idle", {NAME: b"x", "other": b"y"})
@@ -483,7 +478,7 @@ def idled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Future
 @row("idle")
 def test_goes_on_after_a_pause(column, expected, idled: dict[str, Future]) -> None:
     if column not in idled:
-        pytest.skip("the program is not here, or this build has no SFTP")
+        pytest.skip("the program is not here")
     if expected == "ok":
         assert sorted(idled[column].result(60)) == sorted([NAME, "other"])
     else:

@@ -1,7 +1,6 @@
 """A node for programs to talk to: both frontends, keys in the account file, quick passwords."""
 
 import ftplib
-import functools
 import io
 import re
 import subprocess
@@ -21,11 +20,6 @@ from truckee.core import files
 ROOT = Path(__file__).resolve().parents[3]
 PASSWORD = "correct-horse-battery-staple"
 BOTH = ("--sftp", "tcp:0:interface=127.0.0.1")
-
-
-@functools.cache
-def sftp_is_there() -> bool:
-    return b"--sftp" in subprocess.check_output([TRUCKEE, "start", "--help"])
 
 
 def make_keys(folder: Path) -> Path:
@@ -87,37 +81,22 @@ class ClientNode(Node):
         if plant:
             command = [sys.executable, "-m", "tests.interop.clients.planting", self.folder, root]
             subprocess.run(command, check=True, cwd=ROOT)
-        if sftp_is_there():
-            self.options = BOTH
-        else:
-            self.options = ()
+        self.options = BOTH
         return self
 
     @property
     def server(self) -> Server:
-        sftp = self.ready.get("sftp", {"port": 0})
-        known, fingerprint = self.folder.parent / "known_hosts", ""
-        if sftp["port"]:
-            private = self.folder / "private"
-            lines = []
-            for public in sorted(private.glob("ssh_host_*.pub")):
-                kind, key = public.read_text().split()[:2]
-                lines.append(f"[127.0.0.1]:{sftp['port']} {kind} {key}\n")
-            known.write_text("".join(lines))
-            shown = subprocess.run(
-                ["ssh-keygen", "-lf", private / "ssh_host_ed25519_key.pub"],
-                capture_output=True,
-                check=True,
-                text=True,
-            )
-            fingerprint = shown.stdout.split()[1]
-        return Server(
-            "127.0.0.1", self.port, sftp["port"], "ann", PASSWORD, self.keys, known, fingerprint
-        )
-
-    def tls_is_there(self) -> bool:
-        with closing(self.ftp()) as ftp:
-            return "AUTH TLS" in ftp.sendcmd("FEAT")
+        port, private = self.ready["sftp"]["port"], self.folder / "private"
+        lines = []
+        for public in sorted(private.glob("ssh_host_*.pub")):
+            kind, key = public.read_text().split()[:2]
+            lines.append(f"[127.0.0.1]:{port} {kind} {key}\n")
+        known = self.folder.parent / "known_hosts"
+        known.write_text("".join(lines))
+        public = private / "ssh_host_ed25519_key.pub"
+        shown = subprocess.check_output(["ssh-keygen", "-lf", public], text=True)
+        fingerprint = shown.split()[1]
+        return Server("127.0.0.1", self.port, port, "ann", PASSWORD, self.keys, known, fingerprint)
 
     # what is in the filestore
 
