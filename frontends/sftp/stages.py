@@ -7,6 +7,7 @@ a key exchange, in which it may send nothing else.
 """
 
 from enum import Enum, auto
+from functools import cache
 
 from truckee.frontends.sftp.messages import Message
 
@@ -25,6 +26,7 @@ class Stage(Enum):
     """Somebody is logged in."""
 
 
+@cache
 def is_allowed(
     number: int, stage: Stage, *, exchanging: bool, strict: bool, first_in_keys: bool
 ) -> bool:

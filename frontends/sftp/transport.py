@@ -41,6 +41,9 @@ VERSION_LINE = 255
 UNREAD = 256 * 1024
 """Small messages that TCP has not taken; with more of them the client is not read."""
 
+TCP_BUFFER = 128 * 1024
+"""What is read, and what is handed over, in one turn of the reactor."""
+
 WAITING = 64 * 1024
 """What may have come and wait while a login is checked."""
 
@@ -87,6 +90,7 @@ class SSHTransport(KeyExchange):
     def connectionMade(self) -> None:
         """Say who we are, and make our offer."""
         self.transport.setTcpNoDelay(True)
+        self.transport.bufferSize = TCP_BUFFER
         self.transport.registerProducer(self, True)
         self.transport.write(self.ourVersionString + b"\r\n")
         self.timer("keys", self.settings.key_exchange_grace, self._no_keys)
