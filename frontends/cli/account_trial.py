@@ -150,6 +150,8 @@ def _steps(
     if account is not None:
         yield Step("name", True, "the account file has it")
         yield from _of_account(attempt, account, accounts)
+        yield from _door(attempt, config)
+        yield Step("root", True, "may only read" if _reads_only(account) else "may read and write")
     elif table.mentions(attempt.name):
         reasons = [str(bad) for bad in table.bad_lines if bad.name == attempt.name]
         text = f"switched off by a bad line: {'; '.join(reasons)}".rstrip(": ")
@@ -162,6 +164,7 @@ def _steps(
     else:
         yield Step("name", True, "not in the account file: the account URL is asked")
         yield _of_url(attempt, config, settings)
+        yield from _door(attempt, config)
 
 
 def _of_account(attempt: Attempt, account: Account, accounts: AccountFile) -> Iterator[Step]:
@@ -181,7 +184,22 @@ def _of_account(attempt: Attempt, account: Account, accounts: AccountFile) -> It
         yield _key(attempt.key_file, account)
     else:
         yield from _secret(attempt, account, accounts)
-    yield Step("root", True, "may only read" if _reads_only(account) else "may read and write")
+
+
+def _door(attempt: Attempt, config: NodeConfig) -> Iterator[Step]:
+    """Say whether the door that is asked for is open, and takes this kind of credential."""
+    by_key = attempt.key_file is not None
+    match attempt.protocol:
+        case "ftp":
+            on = config.ftp.enabled
+            yield Step("door", on, "[ftpd] is on" if on else "[ftpd] is off")
+            if by_key:
+                yield Step("door", False, "FTP knows no keys")
+        case "sftp":
+            on = config.sftp.enabled
+            yield Step("door", on, "[sftpd] is on" if on else "[sftpd] is off")
+            if not by_key and not config.sftp.password_auth:
+                yield Step("door", False, "[sftpd] takes no passwords: password_auth = no")
 
 
 def _reads_only(account: Account) -> bool:

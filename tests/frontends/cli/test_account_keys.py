@@ -213,6 +213,28 @@ def test_a_password_is_asked_for_only_when_it_matters(tmp_path, capsys, monkeypa
     assert shell("account", "test", "locked") == Exit.FAILED
 
 
+@pytest.mark.parametrize(
+    ("change", "words", "failing"),
+    [
+        (("enabled = yes", "enabled = no"), ["--protocol", "ftp"], "is off"),
+        (("enabled = yes", "enabled = no"), ["--protocol", "sftp"], "is off"),
+        (("[sftpd]", "[sftpd]\npassword_auth = no"), ["--protocol", "sftp"], "no passwords"),
+        (("[sftpd]", "[sftpd]\npassword_auth = no"), ["--protocol", "sftp", "--key", "K"], None),
+        (("[sftpd]", "[sftpd]"), ["--protocol", "ftp", "--key", "K"], "no keys"),
+        (("[sftpd]", "[sftpd]"), ["--protocol", "ftp"], None),
+    ],
+)
+def test_the_door_must_be_open(tmp_path, capsys, monkeypatch, change, words, failing):
+    shell = trial(tmp_path, capsys, monkeypatch, *LINES)
+    config = shell.node / "truckee.cfg"
+    config.write_text(config.read_text().replace(*change))
+    file = keep(tmp_path / "k.pub", f"ssh-ed25519 {ED25519}\n")
+    words = [file if word == "K" else word for word in words]
+    code = shell("account", "test", "ann", *words, "--password-stdin", stdin="x\n")
+    assert code == (Exit.FAILED if failing else Exit.OK)
+    assert (failing or "root") in shell.out.splitlines()[-1]
+
+
 def test_a_password_is_typed_without_echo_on_a_terminal(tmp_path, capsys, monkeypatch):
     from truckee.frontends.cli import account_trial
 
