@@ -17,6 +17,7 @@ from zope.interface import implementer
 from truckee.frontends.ftp.channels import Channel
 from truckee.frontends.ftp.data import DataConnection, TransferFailed
 from truckee.frontends.ftp.line_ends import FromNetwork, ToNetwork
+from truckee.frontends.vfs.paths import Path
 from truckee.frontends.vfs.session import ReadHandle, WriteHandle
 
 T = TypeVar("T")
@@ -45,6 +46,8 @@ class Transfer:
         self._closed = False
         self.connection: DataConnection | None = None
         self.committing = False
+        self.path: Path | None = None
+        """What is read or written, once that is known."""
 
     @property
     def moved(self) -> int:

@@ -10,7 +10,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
-from truckee.core.errors import BadNameError, NoSuchChildError
+from truckee.core.errors import NoSuchChildError
 from truckee.frontends.ftp import listing
 from truckee.frontends.ftp.codec import Reply, reply, strip_options
 from truckee.frontends.ftp.data import TransferFailed
@@ -35,7 +35,7 @@ def transferring(word: str, body: Body) -> Command:
     """Return the command that runs `body` with a transfer, ends that anyway, and reports it."""
 
     async def command(s: Session, arg: bytes) -> Reply:
-        began = s.clock.seconds()
+        began, name = s.clock.seconds(), s.vfs.account
         try:
             transfer = s.begin_transfer()
         except Refused as refused:
@@ -46,22 +46,22 @@ def transferring(word: str, body: Body) -> Command:
             moved = transfer.moved
         finally:
             s.end_transfer()
-        _note(s, word, arg, moved, s.clock.seconds() - began, answer)
+        ending: Ending = (
+            "ok" if answer.code == 226 else "aborted" if answer.code == 426 else "failed"
+        )
+        verb, path = VERBS.get(word, "list"), _shown(transfer, arg)
+        seconds = s.clock.seconds() - began
+        s.journal.transfer("ftp", s.peer, name, verb, path, moved, seconds, ending)
         return answer
 
     return command
 
 
-def _note(s: Session, word: str, arg: bytes, moved: int, seconds: float, answer: Reply) -> None:
-    ending: Ending = "ok" if answer.code == 226 else "aborted" if answer.code == 426 else "failed"
-    given = strip_options(arg) if word in {"LIST", "NLST"} else arg
-    try:
-        path = format_path(s.path_or_cwd(given))
-    except BadNameError:
-        path = given.decode("utf-8", "replace")
-    name = s.login.account if s.login is not None else ""
-    verb = VERBS.get(word, "list")
-    s.journal.transfer("ftp", s.peer, name, verb, path, moved, seconds, ending)
+def _shown(transfer: Transfer, arg: bytes) -> str:
+    """Return the path that a command was about, or what was given if it is none."""
+    if transfer.path is None:
+        return arg.decode("utf-8", "replace")
+    return format_path(transfer.path)
 
 
 async def _outcome(
@@ -86,7 +86,7 @@ async def _outcome(
 
 async def list_(s: Session, transfer: Transfer, arg: bytes) -> Reply:
     """LIST."""
-    path = s.path_or_cwd(strip_options(arg))
+    path = transfer.path = s.path_or_cwd(strip_options(arg))
     found = await transfer.unless_aborted(listing.find(s.vfs, path))
     return await _send_listing(s, transfer, found, listing.ls_format(s.vfs.account, s.wall_clock()))
 
@@ -94,7 +94,7 @@ async def list_(s: Session, transfer: Transfer, arg: bytes) -> Reply:
 async def nlst(s: Session, transfer: Transfer, arg: bytes) -> Reply:
     """NLST. Names that fit a pattern come with the directory that was written before it."""
     given = strip_options(arg)
-    path = s.path_or_cwd(given)
+    path = transfer.path = s.path_or_cwd(given)
     found = await transfer.unless_aborted(listing.find(s.vfs, path))
     directory, slash, _ = given.decode("utf-8").rpartition("/")
     prefixed = found.is_file or found.is_glob
@@ -104,7 +104,7 @@ async def nlst(s: Session, transfer: Transfer, arg: bytes) -> Reply:
 
 async def mlsd(s: Session, transfer: Transfer, arg: bytes) -> Reply:
     """MLSD."""
-    path = s.path_or_cwd(arg)
+    path = transfer.path = s.path_or_cwd(arg)
     found = await transfer.unless_aborted(listing.find(s.vfs, path, globs=False))
     if found.is_file:
         raise Refused(501, "not a directory")
@@ -133,6 +133,7 @@ async def _send_listing(
 async def retr(s: Session, transfer: Transfer, arg: bytes) -> Reply:
     """RETR."""
     path, offset = s.path(arg), s.rest
+    transfer.path = path
     handle = await transfer.unless_aborted(s.vfs.open_read(path), _close)
     try:
         if offset > handle.size:
@@ -177,6 +178,7 @@ async def stou(s: Session, transfer: Transfer, arg: bytes) -> Reply:
 async def _upload(
     s: Session, transfer: Transfer, path: Path, how: Literal["store", "append", "unique"]
 ) -> Reply:
+    transfer.path = path
     offset = s.rest if how == "store" else 0
     opened = s.vfs.open_write(
         path, truncate=how != "append" and not offset, create=True, append=how == "append"

@@ -49,6 +49,32 @@ def test_a_session_is_told_from_beginning_to_end() -> None:
     assert seconds > 1
 
 
+def test_whose_transfer_it_was_is_known_when_the_client_has_gone() -> None:
+    notes = Notes()
+    client = Server(journal=notes).login()
+    wire = client.open_data()
+    client.ask("STOR a")
+    wire.feed(b"abc")
+    client.wire.lose()
+    client.pass_time(1)
+    ((_, _, name, *_, path, size, _, ending),) = notes.of("transfer")
+    assert (name, path, size, ending) == ("alice", "/a", 3, "aborted")
+
+
+def test_a_file_with_a_name_of_our_own_is_reported_under_that_name() -> None:
+    notes = Notes()
+    server = Server(journal=notes)
+    client = server.login()
+    wire = client.open_data()
+    client.ask("STOU")
+    wire.feed(b"abc")
+    wire.lose()
+    client.pass_time(0.3, 0.05)
+    ((*_, verb, path, size, _, ending),) = notes.of("transfer")
+    assert (verb, size, ending) == ("put", 3, "ok")
+    assert path == f"/{next(iter(server.vfs.root))}"
+
+
 def test_every_way_a_login_can_end_is_told() -> None:
     notes = Notes()
     answers: list = [None, TemporaryLoginError("x"), RuntimeError("x")]
