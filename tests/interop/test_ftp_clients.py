@@ -188,6 +188,7 @@ def lftp(node: Node, cwd: Path, *commands: str, code: int = 0) -> str:
         "set net:max-retries 1",
         "set net:timeout 60",
         "set cmd:fail-exit yes",
+        "set ftp:ssl-allow no",  # test_ftps_clients.py does the same under TLS
         f"open -u {node.user},{node.password} {node.url}",
         *commands,
     ]
@@ -367,7 +368,9 @@ def test_a_killed_client_leaves_no_file(
                     url,
                 ]
             else:
-                script = f"set net:limit-rate 50000000; put {files}/big.bin -o x"
+                script = (
+                    f"set ftp:ssl-allow no; set net:limit-rate 50000000; put {files}/big.bin -o x"
+                )
                 command = [found, "-e", script, f"ftp://{login}@{node.host}:{node.port}/{home}"]
             process = subprocess.Popen(
                 command,
