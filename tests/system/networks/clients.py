@@ -5,7 +5,6 @@ that its program does not have is None. Retries are off: what a program does by 
 accident is its own affair, what it says about it is not.
 """
 
-import ftplib
 import os
 import shutil
 import signal
@@ -66,13 +65,6 @@ class Client:
         for program in self.programs:
             if shutil.which(program) is None:
                 pytest.skip(f"{program} is not installed")
-
-    def check_tls(self) -> None:
-        """Skip where the node offers no TLS."""
-        with ftplib.FTP(timeout=20) as ftp:
-            ftp.connect(self.ftp.host, self.ftp.port)
-            if "AUTH TLS" not in ftp.sendcmd("FEAT"):
-                pytest.skip("this node offers no TLS")
 
     def upload(self, source: Path, name: str) -> Command | None:
         """Send a file, over another if there is one."""
@@ -188,10 +180,6 @@ class LftpTls(Lftp):
         "set ssl:verify-certificate no",
     )
 
-    def check(self) -> None:
-        super().check()
-        self.check_tls()
-
 
 class LftpSftp(Lftp):
     programs = ("lftp", "ssh")
@@ -233,10 +221,6 @@ class Curl(Client):
 
 class CurlTls(Curl):
     options = ("--ssl-reqd", "-k")
-
-    def check(self) -> None:
-        super().check()
-        self.check_tls()
 
 
 class CurlSftp(Curl):

@@ -31,9 +31,11 @@ def place(node, network, tmp_path, request):
     network.weather()
     client = KINDS[request.param](*logins(node), tmp_path)
     client.check()
+    place = Place(node, network, client, tmp_path)
     try:
-        yield Place(node, network, client, tmp_path)
+        yield place
     finally:
+        place.leave()
         network.heal()
         network.weather()
         client.close()

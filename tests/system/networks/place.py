@@ -10,7 +10,6 @@ import os
 import re
 import subprocess
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -55,6 +54,7 @@ class Place:
     client: Client
     folder: Path
     serial: int = 0
+    _asking: ftplib.FTP | None = None
 
     def name(self) -> str:
         """Return a name not used before."""
@@ -63,19 +63,24 @@ class Place:
 
     # the node as it is
 
-    @contextlib.contextmanager
-    def ftp(self) -> Iterator[ftplib.FTP]:
-        with contextlib.closing(self.node.ftp()) as ftp:
-            yield ftp
+    @property
+    def asking(self) -> ftplib.FTP:
+        """A session of our own, not over the bad network."""
+        if self._asking is None:
+            self._asking = self.node.ftp()
+        return self._asking
+
+    def leave(self) -> None:
+        if self._asking is not None:
+            self._asking.close()
 
     def state(self, name: str) -> State:
         """Return what is linked under a name."""
-        with self.ftp() as ftp:
-            taken = bytearray()
-            try:
-                ftp.retrbinary(f"RETR {name}", taken.extend)
-            except ftplib.error_perm:
-                return DIRECTORY if self._is_directory(ftp, name) else None
+        taken = bytearray()
+        try:
+            self.asking.retrbinary(f"RETR {name}", taken.extend)
+        except ftplib.error_perm:
+            return DIRECTORY if self._is_directory(self.asking, name) else None
         return bytes(taken)
 
     @staticmethod
@@ -84,6 +89,7 @@ class Place:
             ftp.cwd(name)
         except ftplib.error_perm:
             return False
+        ftp.cwd("/")
         return True
 
     # a client's run

@@ -13,10 +13,6 @@ from tests.system.networks.clients import KINDS
 
 pytestmark = pytest.mark.interop
 
-FEW = {
-    "upload": [Accident("reset", 0.5), Accident("close", 0.97)],
-    "download": [Accident("reset", 0.5, "down")],
-}
 PLACES = [("up", where) for where in (0.3, 0.6, 0.9, 0.99, 1.0)]
 PLACES += [("down", where) for where in (0.5, 0.9, 0.97, 1.0)]
 CUTS = [
@@ -31,8 +27,13 @@ every_client = pytest.mark.parametrize("place", KINDS, indirect=True)
 
 @every_client
 def test_a_cut_leaves_no_part_of_an_upload_and_a_download_goes_on(place):
-    accidents.upload(place, FEW["upload"])
-    accidents.download(place, FEW["download"])
+    accidents.upload(place, [Accident("reset", 0.5)])
+    accidents.download(place, [Accident("reset", 0.5, "down")])
+
+
+@pytest.mark.parametrize("place", ["sftp", "curl ftp", "curl ftps"], indirect=True)
+def test_a_connection_closed_in_order_ends_no_upload(place):
+    accidents.upload(place, [Accident("close", 0.97)])
 
 
 @pytest.mark.parametrize("place", ["sftp", "lftp ftp"], indirect=True)
