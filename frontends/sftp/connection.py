@@ -72,6 +72,11 @@ class Connection:
         """Whether something is being done on any channel."""
         return any(channel.busy for channel in self._channels.values())
 
+    @property
+    def has_unsent(self) -> bool:
+        """Whether data waits on any channel."""
+        return any(channel.unsent for channel in self._channels.values())
+
     # what channels ask
 
     @property

@@ -164,16 +164,25 @@ class SSHSession(SSHTransport):
     def _watch(self, asked: int) -> None:
         """Ask a silent client for a sign of life; give up after some questions."""
         settings = self.settings
+        now = self.clock.seconds()
+        if not self.is_waiting:
+            self.last_taken = now
         if self.heard:
             asked = 0
-        left = self.last_received + settings.keepalive - self.clock.seconds()
+        left = self.last_received + settings.keepalive - now
+        if now - self.last_taken >= settings.unread_timeout:
+            self._drop("reads nothing")
+            return
         if left <= 0 or asked:
             if asked >= settings.keepalive_count:
-                _log.info("sftp: {peer} is silent, connection dropped", peer=self._host)
-                self.transport.abortConnection()
+                self._drop("is silent")
                 return
             asked += 1
             self.heard = False
             self.sendPacket(Message.GLOBAL_REQUEST, string(b"keepalive@openssh.com") + b"\1")
             left = settings.keepalive
         self.timer("silence", left, lambda: self._watch(asked))
+
+    def _drop(self, why: str) -> None:
+        _log.info("sftp: {peer} {why}, connection dropped", peer=self._host, why=why)
+        self.transport.abortConnection()

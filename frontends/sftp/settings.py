@@ -21,6 +21,8 @@ class SFTPSettings:
     """After so much silence of the client it is asked for a sign of life."""
     keepalive_count: int = 3
     """So many questions in a row may go unanswered."""
+    unread_timeout: float = 600.0
+    """How long a client that gives signs of life may leave answers unread."""
     max_auth_attempts: int = 6
     """Failed logins on one connection; a key that is only asked about counts half."""
     max_channels: int = 10

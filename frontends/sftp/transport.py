@@ -57,6 +57,11 @@ class Upper(Protocol):
         """Take a message; return whether it is known. ProtocolError ends the connection."""
         ...
 
+    @property
+    def has_unsent(self) -> bool:
+        """Whether something waits to be sent."""
+        ...
+
     def flow(self) -> None:
         """Send what waits, while `can_send`."""
         ...
@@ -75,6 +80,9 @@ class SSHTransport(KeyExchange):
         super().__init__(clock, host_keys, settings)
         self.last_received = clock.seconds()
         self.heard = True
+        """Whether anything came since somebody set this to False."""
+        self.last_taken = clock.seconds()
+        """When the client last took something, of what waited for it."""
         self.upper: Upper | None = None
         self._buffer = bytearray()
         self._at = 0
@@ -247,8 +255,14 @@ class SSHTransport(KeyExchange):
 
     def send_data(self, pieces: Sequence[Piece], size: int) -> None:
         """Send a message of channel data, `size` bytes in all; only while `can_send`."""
+        self.last_taken = self.clock.seconds()
         self._transmit(pieces, size)
         self._consider_rekeying()
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether TCP is full, or those above have something that the client does not take."""
+        return self._tcp_full or (self.upper is not None and self.upper.has_unsent)
 
     def flow(self) -> None:
         """Let those above send what waits."""
@@ -264,6 +278,7 @@ class SSHTransport(KeyExchange):
         """Take the news that TCP has sent everything."""
         self._tcp_full = False
         self._unread = 0
+        self.last_taken = self.clock.seconds()
         if not self.ended:
             self.flow()
             self._choose_reading()

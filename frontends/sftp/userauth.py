@@ -102,6 +102,11 @@ class UserAuth:
             self._other()
         return True
 
+    @property
+    def has_unsent(self) -> bool:
+        """Return False: there is no data yet."""
+        return False
+
     def flow(self) -> None:
         """Do nothing: there is no data yet."""
 

@@ -329,6 +329,36 @@ def test_any_answer_is_a_sign_of_life():
     assert not client.server.tcp.aborted
 
 
+@pytest.mark.parametrize("window", [0, 1 << 30])
+def test_a_client_that_leaves_answers_unread_for_long_is_left_whatever_it_sends(window):
+    client = Client().working()
+    _, subsystem = client.sftp(window=window)
+    for _ in range(20):
+        client.server.clock.advance(60)
+        client.send(82)
+    assert not client.server.tcp.aborted, "nothing waited for it"
+    client.server.tcp.room = 0
+    subsystem.channel.write([bytes(100_000)])
+    for _ in range(9):
+        client.server.clock.advance(60)
+        client.send(82)
+    assert not client.server.tcp.aborted
+    for _ in range(2):
+        client.server.clock.advance(60)
+        client.send(82)
+    assert client.server.tcp.aborted
+
+
+def test_a_slow_reader_is_no_silent_one():
+    client = Client().working()
+    number, subsystem = client.sftp(window=0)
+    subsystem.channel.write([bytes(100_000)])
+    for _ in range(30):
+        client.server.clock.advance(60)
+        client.send(93, numbers(number, 100))
+    assert not client.server.tcp.aborted
+
+
 def test_sessions_may_be_idle_for_hours_unless_the_settings_say_otherwise():
     client = Client(Server(SFTPSettings(idle_timeout=100.0))).working()
     number, subsystem = client.sftp()
