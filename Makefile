@@ -29,7 +29,7 @@ check: $(VENV)/.ready peers
 	$(BIN)/coverage run -m pytest -q
 	$(BIN)/coverage report --skip-covered --sort=cover
 
-bench: $(VENV)/.ready
+bench: $(VENV)/.ready peers
 	$(BIN)/python -m benchmarks
 
 peers: $(PEERS)/tahoe/.ready $(PEERS)/clients/.ready
