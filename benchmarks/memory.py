@@ -42,7 +42,7 @@ def one(
 ) -> None:
     """Add the row of one file through a new node."""
     source = random_file(folder / "large", size)
-    with Node(folder / f"memory{size}{how}", 10) as node:
+    with Node(folder / f"memory{size}{way.__name__}", 10) as node:
         idle = peak_rss(node.pid)
         way(node, source, size)
         peak = peak_rss(node.pid)
