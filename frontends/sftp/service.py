@@ -18,6 +18,7 @@ from twisted.internet.interfaces import (
 )
 from twisted.internet.protocol import ServerFactory
 
+from truckee.frontends.gate import addresses
 from truckee.frontends.gate.journal import Journal, SilentJournal
 from truckee.frontends.gate.registry import SHUTTING_DOWN, Registry
 from truckee.frontends.sftp.host_keys import HostKeys
@@ -127,9 +128,5 @@ class _Factory(ServerFactory):
         self._server = server
 
     def buildProtocol(self, addr: IAddress | None) -> SSHSession | None:
-        return self._server.build(_plain(str(getattr(addr, "host", ""))))
-
-
-def _plain(host: str) -> str:
-    """Return an IPv4 address in its own form, also where IPv6 wraps it."""
-    return host.removeprefix("::ffff:") if "." in host else host
+        host = str(getattr(addr, "host", ""))
+        return self._server.build(str(addresses.parse(host) or host))

@@ -232,6 +232,7 @@ class Client:
                 self.in_number = 0 if self.strict else self.in_number
 
     keys = None
+    kem = None  # a private key of ML-KEM for the hybrid exchange
 
     def read(self) -> tuple[int, bytes]:
         """Return the next message; Ended if that is a goodbye."""
@@ -296,14 +297,22 @@ class Client:
     def share(self) -> None:
         self.secret = X25519PrivateKey.generate()
         self.public = self.secret.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
+        if self.kem is not None:
+            self.public = self.kem.public_key().public_bytes_raw() + self.public
         self.send(30, string(self.public))
+
+    def secret_with(self, theirs: bytes) -> bytes:
+        """Return the shared secret, encoded as the hash takes it."""
+        shared = self.secret.exchange(X25519PublicKey.from_public_bytes(theirs[-32:]))
+        if self.kem is None:
+            return ssh_keys.mpint(int.from_bytes(shared))
+        return string(hashlib.sha256(self.kem.decapsulate(theirs[:-32]) + shared).digest())
 
     def read_share(self) -> None:
         """Check the server's signature and make the keys."""
         payload = self.expect(31)
         blob, theirs, signature = strings(payload)
-        shared = self.secret.exchange(X25519PublicKey.from_public_bytes(theirs))
-        secret = ssh_keys.mpint(int.from_bytes(shared))
+        secret = self.secret_with(theirs)
         parts = [VERSION, self.server_version, b"\x14" + self.our_offer]
         parts += [b"\x14" + self.their_offer, blob, self.public, theirs]
         digest = hashlib.sha256(b"".join(map(string, parts)) + secret).digest()

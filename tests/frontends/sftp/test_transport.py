@@ -4,7 +4,7 @@ import pytest
 from twisted.internet.testing import StringTransport
 
 from tests.fakes.account_lines import string
-from tests.fakes.ssh_wire import VERSION, Client, Ended, Server
+from tests.fakes.ssh_wire import STRICT, VERSION, Client, Ended, Server
 from truckee.frontends.gate.registry import Limits, Registry
 from truckee.frontends.sftp import keys
 from truckee.frontends.sftp.settings import SFTPSettings
@@ -311,6 +311,19 @@ def test_a_mac_is_not_asked_for_beside_a_cipher_that_is_its_own():
     client.collect_share()
     client.new_keys()
     client.expect(7)
+
+
+def test_the_hybrid_exchange_is_as_its_draft_has_it():
+    mlkem = pytest.importorskip("cryptography.hazmat.primitives.asymmetric.mlkem")
+    client = greeted()
+    client.kem = mlkem.MLKEM768PrivateKey.generate()
+    client.make_offer(kex=b"mlkem768x25519-sha256," + STRICT)
+    client.read_offer()
+    client.share()
+    client.collect_share()
+    client.new_keys()
+    client.send(5, string(b"ssh-userauth"))
+    client.expect(6)
 
 
 @pytest.mark.parametrize("size", range(0, 200, 13))
