@@ -267,18 +267,18 @@ class FtpsTests(TestCase):
     # handshakes
 
     async def test_a_data_connection_without_a_handshake_is_425(self) -> None:
-        await self.start({"a": BIG}, connect_timeout=0.5)
+        await self.start({"a": BIG}, connect_timeout=1.5)
 
         def talk() -> None:
             with self.login() as c:
-                for command in ("RETR a", "STOR b", "LIST"):
+                for command in ("RETR a", "STOR b"):
                     host, port = c.makepasv()
                     with socket.create_connection((host, port), timeout=20) as data:
                         c.sendcmd(command)
                         began = time.monotonic()
                         with pytest.raises(ftplib.error_temp, match="425 no TLS handshake"):
                             c.voidresp()
-                        assert 0.3 < time.monotonic() - began < 5
+                        assert 1.0 < time.monotonic() - began < 10
                         with contextlib.suppress(ConnectionResetError):
                             assert data.recv(10) == b""
                 assert c.voidcmd("NOOP")
@@ -408,7 +408,7 @@ class FtpsTests(TestCase):
         await self.talk(talk)
 
     async def test_a_clock_that_runs_out_while_nothing_comes_is_426(self) -> None:
-        await self.start(data_timeout=0.6)
+        await self.start(data_timeout=1.5)
 
         def talk() -> None:
             with self.login() as c:
