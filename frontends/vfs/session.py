@@ -287,11 +287,7 @@ class VFSSession:
     async def mkdir(self, path: Path) -> None:
         """Make a directory; its parent must exist. ExistingChildError."""
         self._check_mutable(path)
-        if not path or await self._mine(path) is not None:
-            raise ExistingChildError("the name exists")
-        spot = await self._locate_new(path)
-        if spot.edge is not None or self._pending_at(spot):
-            raise ExistingChildError("the name exists")
+        spot = await self._free_spot(path)
         parent = writable_parent(spot)
         with self._vfs.guard.adding(parent):
             await parent.create_subdirectory(spot.name, overwrite=False)
@@ -355,15 +351,21 @@ class VFSSession:
     async def link(self, source: Path, target: Path) -> None:
         """Give a file a second name. ExistingChildError, ChildOfWrongTypeError (a directory)."""
         self._check_mutable(target)
-        if await self._mine(target) is not None:
-            raise ExistingChildError("the name exists")
+        await self._free_spot(target)  # nothing is committed for a link that cannot be
         node = await self._node_to_link(source)
-        new = await self._locate_new(target)
-        if new.edge is not None or self._pending_at(new):
-            raise ExistingChildError("the name exists")
+        new = await self._free_spot(target)
         parent = writable_parent(new)
         with self._vfs.guard.adding(parent):
             await parent.set_node(new.name, node, overwrite=False)
+
+    async def _free_spot(self, path: Path) -> Spot:
+        """Return the place of a name that nothing stands under; ExistingChildError."""
+        if not path or await self._mine(path) is not None:
+            raise ExistingChildError("the name exists")
+        spot = await self._locate_new(path)
+        if spot.edge is not None or self._pending_at(spot):
+            raise ExistingChildError("the name exists")
+        return spot
 
     async def _node_to_link(self, source: Path) -> FileNode:
         """Return the file of that name, with what this account has written to it so far.

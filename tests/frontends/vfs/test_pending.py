@@ -594,3 +594,12 @@ def test_sync_waits_for_its_commit_where_closing_does_not(tmp_path):
     assert sync.called
     assert linked(tree) == {"p": b"contents"}
     handle.abandon()
+
+
+def test_a_second_name_that_cannot_be_commits_nothing(tree):
+    session = tree.session()
+    tree.put(session, "/q", b"q")
+    handle = writing(tree, session, b"contents")
+    assert tree.failure(session.link(P, Q)) is e.ExistingChildError
+    assert linked(tree) == {"q": b"q"}
+    handle.abandon()
