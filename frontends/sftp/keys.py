@@ -98,6 +98,20 @@ class KeyExchange(SSHServerTransport):
     def _no_keys(self) -> None:
         self.disconnect(Reason.KEY_EXCHANGE_FAILED, "no keys were agreed in time")
 
+    def stop_timers(self) -> None:
+        """Forget every timer."""
+        for name in list(self._timers):
+            self.stop_timer(name)
+
+    def stop(self) -> None:
+        """Take and send nothing more; closing what is below is up to the caller.
+
+        A producer that TCP has paused would keep it from closing when all is sent.
+        """
+        self.ended = True
+        self.stop_timers()
+        self.transport.unregisterProducer()
+
     # packets out
 
     def disconnect(self, reason: Reason, text: str) -> None:
@@ -108,8 +122,7 @@ class KeyExchange(SSHServerTransport):
         self._transmit(
             (bytes((Message.DISCONNECT,)), uint32(reason), string(text.encode()), bytes(4))
         )
-        self.ended = True
-        self.transport.unregisterProducer()
+        self.stop()
         # Closing at once with something unread makes the kernel reset the connection, and the
         # client would not see the reason. So only our side closes, and then there is some patience.
         half_close = getattr(self.transport, "loseWriteConnection", None)

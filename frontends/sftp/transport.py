@@ -107,10 +107,7 @@ class SSHTransport(KeyExchange):
     def connectionLost(self, reason: Failure | None = None) -> None:
         """Tell those above."""
         self.ended = True
-        for timer in self._timers.values():
-            if timer.active():
-                timer.cancel()
-        self._timers.clear()
+        self.stop_timers()
         self._blocked.clear()
         upper, self.upper = self.upper, None
         if upper is not None:
@@ -204,7 +201,7 @@ class SSHTransport(KeyExchange):
             raise ProtocolError(f"message {number} out of place")
         match number:
             case Message.DISCONNECT:
-                self.ended = True
+                self.stop()
                 self.transport.loseConnection()
             case Message.IGNORE | Message.UNIMPLEMENTED | Message.DEBUG | Message.EXT_INFO:
                 pass
