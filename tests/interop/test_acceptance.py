@@ -41,13 +41,8 @@ def row(name: str):
 
 
 @pytest.fixture(scope="module")
-def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ClientNode]:
-    strangers = tuple(f"stranger-{column}" for column in CLIENTS)
-    folder = tmp_path_factory.mktemp("acceptance") / "node"
-    node = ClientNode(folder, ("--servers", "1"), more_users=strangers).make(plant=True)
-    with node:
-        yield node
-        assert node.stop() == 0
+def node(shared_node: ClientNode) -> ClientNode:
+    return shared_node
 
 
 def client_of(column: str, node: ClientNode, work: Path, **changes: str) -> Client:

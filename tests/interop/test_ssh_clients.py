@@ -3,7 +3,6 @@
 import json
 import random
 import subprocess
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -63,12 +62,9 @@ BORNE = {
 
 
 @pytest.fixture(scope="module")
-def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ClientNode]:
-    folder = tmp_path_factory.mktemp("ssh") / "node"
-    with ClientNode(folder, ("--servers", "1")).make() as node:
-        node.put("data", DATA)
-        yield node
-        assert node.stop() == 0
+def node(shared_node: ClientNode) -> ClientNode:
+    shared_node.put("data", DATA)
+    return shared_node
 
 
 @pytest.fixture

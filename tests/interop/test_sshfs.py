@@ -17,11 +17,8 @@ pytestmark = pytest.mark.interop
 
 
 @pytest.fixture(scope="module")
-def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ClientNode]:
-    folder = tmp_path_factory.mktemp("drive") / "node"
-    with ClientNode(folder, ("--servers", "1")).make() as node:
-        yield node
-        assert node.stop() == 0
+def node(shared_node: ClientNode) -> ClientNode:
+    return shared_node
 
 
 def mounted(node: ClientNode, work: Path, *options: str) -> Sshfs:
