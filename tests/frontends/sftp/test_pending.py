@@ -276,3 +276,18 @@ def test_requests_that_waited_for_each_other_are_answered_in_their_order(tree, t
     talk.settle(200)
     assert list(talk.answers) == numbers
     assert {a.code for a in talk.answers.values()} == {w.OK}
+
+
+@pytest.mark.threat("F8")
+def test_a_channel_lost_while_an_answer_is_sent_lets_nothing_begin(tree, talk):
+    handle = writing(talk, "/f", b"one")
+    tree.client.hold()
+    talk.send(w.EXTENDED, s("fsync@openssh.com") + handle)
+    talk.send(w.WRITE, handle + u64(3) + s(b" two"))
+    talk.send(w.CLOSE, handle)
+    talk.channel.write = lambda pieces: talk.subsystem.lost()
+    tree.client.release()
+    talk.settle(10)
+    assert linked(tree) == {"f": b"one"}
+    assert len(tree.vfs.pending) == 0
+    assert not talk.subsystem.busy
