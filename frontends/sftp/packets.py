@@ -29,7 +29,7 @@ READLINK, SYMLINK, EXTENDED = 19, 20, 200
 
 _VERSION, _STATUS, _HANDLE, _DATA, _NAME, _ATTRS, _EXTENDED_REPLY = 2, 101, 102, 103, 104, 105, 201
 
-_OK, _EOF, _BAD_MESSAGE = 0, 1, 5
+_OK, _EOF = 0, 1
 
 Reply = list[bytes]
 """Buffers that are sent one behind the other."""
@@ -360,11 +360,6 @@ def ok(number: int) -> Reply:
 def end_of_file(number: int) -> Reply:
     """Return the STATUS that ends a file or a listing."""
     return status(number, _EOF, "end of file")
-
-
-def bad_message(number: int) -> Reply:
-    """Return the STATUS for what cannot be read."""
-    return status(number, _BAD_MESSAGE, "the request cannot be read")
 
 
 def handle(number: int, text: bytes) -> Reply:
