@@ -89,6 +89,7 @@ class SSHSession(SSHTransport):
         """Let go of everything open, then log out, then leave the registry."""
         self.leaving = True
         super().connectionLost(reason)
+        self._login = self._connection = None  # which know this session: no circle stays behind
         logout, self._logout = self._logout, None
         result = logout() if logout is not None else None
         if isinstance(result, Deferred):

@@ -1,6 +1,8 @@
 """The SFTP server: real connections, limits, and an end in order."""
 
+import gc
 import tempfile
+import weakref
 from pathlib import Path
 
 import pytest
@@ -145,3 +147,18 @@ class ListeningTests(TestCase):
     def test_the_interface_is_that_of_conch(self):
         user, _, _ = Realm().requestAvatar(b"alice", None, IConchUser)
         assert user is IConchUser
+
+
+def test_nothing_of_a_session_waits_for_the_collector_of_circles():
+    gc.collect()
+    gc.disable()
+    try:
+        client = Client().working()
+        client.sftp()
+        session = weakref.ref(client.server.session)
+        client.server.lose()
+        client.server.session = client.server.tcp.producer = None
+        client.server.subsystems.clear()
+        assert session() is None
+    finally:
+        gc.enable()
