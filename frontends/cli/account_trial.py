@@ -5,6 +5,7 @@ and for a name that the file does not mention the account URL, which is asked fr
 needs to run, and nothing is counted against anybody.
 """
 
+import hmac
 import ipaddress
 import sys
 from collections.abc import Callable, Iterator
@@ -227,7 +228,7 @@ def _secret(attempt: Attempt, account: Account, accounts: AccountFile) -> Iterat
         case BcryptHash(text=hashed):
             right = bcrypt.checkpw(given, hashed)
         case PlaintextDigest(digest=digest):
-            right = digest == plaintext_digest(accounts.key, given)
+            right = hmac.compare_digest(digest, plaintext_digest(accounts.key, given))
     yield Step("password", right, "right" if right else "wrong", advice)
 
 
