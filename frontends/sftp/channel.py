@@ -81,7 +81,6 @@ class SessionChannel:
         self._status: int | None = None
         self._got_eof = False
         self._said_close = False
-        self._lost = False
 
     # seam.Channel
 
@@ -152,7 +151,7 @@ class SessionChannel:
         """Take the news that the connection has sent what it could for now."""
         if self._was_high and self._queued <= LOW:
             self._was_high = False
-            if self._subsystem is not None and not self._lost:
+            if self._subsystem is not None:
                 self._subsystem.drained()
         self._finish()
 
@@ -232,9 +231,9 @@ class SessionChannel:
         self._said_close = True
         self._queue.clear()
         self._queued = 0
-        if self._subsystem is not None and not self._lost:
-            self._lost = True
-            self._subsystem.lost()
+        subsystem, self._subsystem = self._subsystem, None
+        if subsystem is not None:
+            subsystem.lost()
 
     @property
     def busy(self) -> bool:
