@@ -2,7 +2,8 @@
 
 Knows addresses, accounts and counts; touches nothing by itself. Each door (FTP, SFTP) has a
 `Registry`; those of one node share a `Ledger`, so that a limit holds for what comes in by all doors
-together. Loopback and other exempt networks are free of the limit per address alone.
+together. One address means an IPv4 address or an IPv6 /64, which is what one customer has. Loopback
+and other exempt networks are free of the limit per address alone.
 """
 
 import ipaddress
@@ -18,6 +19,7 @@ from twisted.logger import Logger
 
 from truckee.frontends.gate.addresses import Network, within
 from truckee.frontends.gate.journal import Door, Journal, SilentJournal
+from truckee.frontends.gate.pacing import network
 
 LOOPBACK: tuple[Network, ...] = (
     ipaddress.ip_network("127.0.0.0/8"),
@@ -71,6 +73,7 @@ class Limits:
 class _Entry:
     door: Door
     host: str
+    source: str
     since: float
     turned_away: bool = False
     name: str | None = None
@@ -163,7 +166,9 @@ class Registry:
     def enter(self, session: Session, host: str) -> str:
         """Take in a session; return "", or why it must be told goodbye. `left` ends it anyway."""
         refusal = self._refusal(host)
-        self._ledger.entries[session] = _Entry(self._door, host, self._seconds(), bool(refusal))
+        self._ledger.entries[session] = _Entry(
+            self._door, host, network(host), self._seconds(), bool(refusal)
+        )
         if refusal:
             self._journal.refused(self._door, host, refusal)
         else:
@@ -180,7 +185,8 @@ class Registry:
         strangers = [s for s in staying if s.account is None]
         if len(strangers) >= limits.max_unauthenticated and not self._evict(strangers):
             return "too many sessions without a login"
-        same = sum(e.host == host for e in entries.values())
+        source = network(host)
+        same = sum(e.source == source for e in entries.values())
         if same >= limits.max_sessions_per_ip and not limits.is_exempt(host):
             self._on_refusal(host)
             return "too many sessions from your address"
@@ -196,8 +202,8 @@ class Registry:
         idle = [s for s in strangers if not s.busy]
         if not idle:
             return False
-        ((crowd, _),) = Counter(entries[s].host for s in idle).most_common(1)
-        victim = next(s for s in idle if entries[s].host == crowd)
+        ((crowd, _),) = Counter(entries[s].source for s in idle).most_common(1)
+        victim = next(s for s in idle if entries[s].source == crowd)
         victim.shut_down("others wait for a place, log in faster")
         return True
 
@@ -227,11 +233,12 @@ class Registry:
         Exempt addresses have none.
         """
         entries = self._ledger.entries
-        host = entries[session].host
-        if self._limits.is_exempt(host):
+        own = entries[session]
+        if self._limits.is_exempt(own.host):
             return 0
         return sum(
-            s.account == account and e.host == host and s is not session for s, e in entries.items()
+            s.account == account and e.source == own.source and s is not session
+            for s, e in entries.items()
         )
 
     # going

@@ -80,6 +80,16 @@ def test_an_address_has_a_limit_unless_it_is_exempt() -> None:
 
 
 @pytest.mark.threat("D2")
+def test_all_the_addresses_that_one_customer_has_are_one() -> None:
+    registry = Registry("sftp", Limits(max_sessions_per_ip=1))
+    enter(registry, "2001:db8::1")
+    assert enter(registry, "2001:db8::2") == "too many sessions from your address"
+    assert isinstance(enter(registry, "2001:db8:0:1::1"), Guest)
+    enter(registry, "192.0.2.1")
+    assert isinstance(enter(registry, "192.0.2.2"), Guest)
+
+
+@pytest.mark.threat("D2")
 def test_idle_strangers_of_any_door_make_room_and_busy_ones_do_not() -> None:
     ledger, limits = Ledger(), Limits(max_unauthenticated=2)
     ftp, sftp = Registry("ftp", limits, ledger=ledger), Registry("sftp", limits, ledger=ledger)
