@@ -1,7 +1,9 @@
 """The address behind a router: given, or looked up again and again."""
 
+from twisted.internet import reactor  # noqa: TID251 - real names
 from twisted.internet.defer import Deferred
 from twisted.internet.error import DNSLookupError
+from twisted.trial.unittest import TestCase
 
 from tests.fakes.ftp_wire import Server
 from tests.fakes.ftps import identity
@@ -91,3 +93,17 @@ def test_nothing_is_asked_after_the_end() -> None:
 def test_the_server_looks_up_a_name_while_it_listens() -> None:
     server = Server(FTPSettings(masquerade_address="router.example"))
     assert isinstance(server.ftp.new_listener().masquerade, Name)
+
+
+class RealNames(TestCase):
+    """With the names of this machine."""
+
+    timeout = 20
+
+    async def test_localhost_is_found_and_a_name_that_cannot_be_is_not(self) -> None:
+        for name, expected in (("localhost", "127.0.0.1"), ("no such name.invalid", None)):
+            masquerade = Name(reactor, name)
+            masquerade.start()
+            self.addCleanup(masquerade.stop)
+            await masquerade._asking
+            assert (str(masquerade.address) if masquerade.address else None) == expected
