@@ -25,9 +25,6 @@ KEY_EXCHANGES = tuple(
         b"mlkem768x25519-sha256",
         b"curve25519-sha256",
         b"curve25519-sha256@libssh.org",
-        b"ecdh-sha2-nistp256",
-        b"ecdh-sha2-nistp384",
-        b"ecdh-sha2-nistp521",
     )
     if name in _kex.getSupportedKeyExchanges()
 )

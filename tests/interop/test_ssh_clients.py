@@ -18,9 +18,6 @@ GOOD = {
     "KexAlgorithms": [
         "curve25519-sha256",
         "curve25519-sha256@libssh.org",
-        "ecdh-sha2-nistp256",
-        "ecdh-sha2-nistp384",
-        "ecdh-sha2-nistp521",
     ],
     "Ciphers": [
         "aes256-gcm@openssh.com",
@@ -42,6 +39,7 @@ BAD = {
         "diffie-hellman-group1-sha1",
         "diffie-hellman-group14-sha1",
         "diffie-hellman-group-exchange-sha1",
+        "ecdh-sha2-nistp256",
     ],
     "Ciphers": ["3des-cbc", "aes128-cbc", "aes256-cbc"],
     "MACs": ["hmac-sha1", "hmac-md5", "hmac-sha1-96-etm@openssh.com", "umac-64@openssh.com"],
@@ -51,9 +49,6 @@ DATA = random.Random(6).randbytes(500_000)
 
 # what ssh-audit has to say about what is offered for old clients, and why that is borne
 BORNE = {
-    "ecdh-sha2-nistp256": "its curve, which clients without Curve25519 need",
-    "ecdh-sha2-nistp384": "as above",
-    "ecdh-sha2-nistp521": "as above",
     "hmac-sha2-256": "MAC beside the cipher, for clients that know no -etm",
     "hmac-sha2-512": "as above",
     "curve25519-sha256": "not safe from quantum computers; one that is comes first",
