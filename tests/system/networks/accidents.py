@@ -169,3 +169,7 @@ NOT = {
     **{("scp", verb): "scp only copies" for verb in ("append", "rename", "mkdir")},
     ("rclone", "append"): "rclone appends to nothing",
 }
+FORGETFUL = frozenset({"lftp ftp", "lftp ftps", "lftp sftp"})
+"""These come back after a cut by themselves, begin again, forget what of the file they have sent
+before, and then end the upload in order after a part of it: seen with lftp 4.9.2, in its own log
+("put rolled back to 0", then an early end). No server can tell that from a shorter file."""

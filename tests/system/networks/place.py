@@ -7,7 +7,9 @@ in between; what a client was told is done, is done.
 import contextlib
 import ftplib
 import os
+import random
 import re
+import socket
 import subprocess
 import time
 from dataclasses import dataclass, replace
@@ -18,12 +20,29 @@ from tests.fakes.bad_network import HOST, BadNetwork, Event
 from tests.system.networks.clients import PATIENCE, Client, Command, end
 from tests.system.node import TRUCKEE, Node
 
-PASSIVE = range(51000, 51040)
+PORTS = 40
 LOCAL = "tcp:0:interface=127.0.0.1"
 IMPATIENT = {"vanish": 1.0, "stall": PATIENCE}  # seconds given to a client after the accident
 USUAL = 10.0
 State = bytes | None  # a file's content, or its absence
 DIRECTORY = b"a directory"
+
+
+def free_ports() -> range:
+    """Return consecutive ports that nobody listens at, on either address, for data connections."""
+    while True:
+        begin = random.randrange(20_000, 32_000)
+        with contextlib.ExitStack() as stack:
+            try:
+                for port in range(begin, begin + PORTS):
+                    for host in ("127.0.0.1", HOST):
+                        stack.enter_context(socket.socket()).bind((host, port))
+            except OSError:
+                continue
+        return range(begin, begin + PORTS)
+
+
+PASSIVE = free_ports()
 
 
 def make_node(folder: Path, servers: int = 3) -> Node:
