@@ -3,7 +3,6 @@
 import contextlib
 import io
 import os
-import resource
 import socket
 import time
 
@@ -109,13 +108,8 @@ def test_there_are_no_more_sessions_than_descriptors_allow(descriptors, wanted, 
 
 @pytest.mark.threat("D2")
 def test_a_node_with_few_descriptors_bears_a_flood(tmp_path) -> None:
-    before = resource.getrlimit(resource.RLIMIT_NOFILE)
-    node = Node(tmp_path / "node", ("--servers", "3"))
-    resource.setrlimit(resource.RLIMIT_NOFILE, (256, before[1]))
-    try:
-        node.start()
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    few = ("sh", "-c", 'ulimit -S -n 256; exec "$@"', "sh")
+    node = Node(tmp_path / "node", ("--servers", "3"), through=few).start()
     with contextlib.ExitStack() as held, node_ended(node):
         for _ in range(160):
             s = held.enter_context(socket.socket())

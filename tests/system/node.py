@@ -25,13 +25,15 @@ class Node:
 
     folder: Path
     options: tuple[str, ...] = ("--servers", "10")
+    through: tuple[str, ...] = ()
+    """A command that runs the one that follows it."""
     process: subprocess.Popen | None = None
     ready: dict = field(default_factory=dict)
 
     def start(self) -> "Node":
         with (self.folder.parent / "stderr.log").open("ab") as log:
             self.process = subprocess.Popen(
-                [TRUCKEE, "start", self.folder, *self.options]
+                [*self.through, TRUCKEE, "start", self.folder, *self.options]
                 + ["--ftp", LOCAL, "--sftp", LOCAL, "--json"],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,

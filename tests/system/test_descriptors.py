@@ -19,12 +19,8 @@ BEARABLE = (FEW - 128) // 2
 @pytest.fixture
 def node(tmp_path):
     """A node that was started where 256 files may be open."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (min(FEW, hard), hard))
-    try:
-        node = Node(tmp_path / "node", ("--servers", "1")).start()
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    few = ("sh", "-c", f'ulimit -S -n {FEW}; exec "$@"', "sh")
+    node = Node(tmp_path / "node", ("--servers", "1"), through=few).start()
     with contextlib.closing(contextlib.ExitStack()) as stack:
         stack.callback(node.kill)
         yield node
