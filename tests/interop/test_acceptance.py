@@ -20,7 +20,7 @@ from pathlib import Path
 import pytest
 
 from tests.interop.clients.base import Client, Refused
-from tests.interop.clients.expectations import cells
+from tests.interop.clients.expectations import cells, takes_long
 from tests.interop.clients.node import ClientNode
 from tests.interop.clients.planting import INSIDE, MANY
 from tests.interop.clients.table import CLIENTS
@@ -36,7 +36,10 @@ WHEN = 1_234_567_890
 
 def row(name: str):
     """Make one case of each cell of this row; the test takes `column` and `expected`."""
-    cases = [pytest.param(column, word, id=column) for column, word in cells(name)]
+    cases = [
+        pytest.param(column, word, id=column, marks=[pytest.mark.long] * takes_long(name, column))
+        for column, word in cells(name)
+    ]
     return pytest.mark.parametrize(("column", "expected"), cases)
 
 
@@ -418,30 +421,35 @@ def test_an_upload_that_no_store_takes_fails_and_leaves_what_was_there(
         client.close()
 
 
-@pytest.mark.long
-@row("huge")
-def test_two_gibibytes_and_one_byte(column, expected, tmp_path: Path) -> None:
-    folder = tmp_path / "node"
-    coding = ("--servers", "1", "--needed", "1", "--happy", "1", "--total", "1")
-    source, target = tmp_path / NAME, tmp_path / "came back"
-    with source.open("wb") as file:
+@pytest.fixture(scope="module")
+def huge(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A file of 2 GiB and one byte, no two stretches of which are alike."""
+    path = tmp_path_factory.mktemp("huge") / NAME
+    with path.open("wb") as file:
         for i in range(2**31 // len(LONG) + 1):
             file.write(i.to_bytes(8, "big") + LONG[8:])
         file.truncate(2**31 + 1)
+    yield path
+    path.unlink()
+
+
+@row("huge")
+def test_two_gibibytes_and_one_byte(column, expected, huge: Path, tmp_path: Path) -> None:
+    folder, target = tmp_path / "node", tmp_path / "came back"
+    coding = ("--servers", "1", "--needed", "1", "--happy", "1", "--total", "1")
     try:
         with ClientNode(folder, coding).make() as node:
             client = client_of(column, node, tmp_path / "work")
             client.longest = 1800
             try:
-                client.upload(source, f"/{NAME}")
+                client.upload(huge, f"/{NAME}")
                 node.wait_for(lambda: node.size(f"/{NAME}") == 2**31 + 1, 300)
                 client.download(f"/{NAME}", target)
-                assert filecmp.cmp(source, target, shallow=False)
+                assert filecmp.cmp(huge, target, shallow=False)
             finally:
                 client.close()
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-        source.unlink()
         target.unlink(missing_ok=True)
 
 

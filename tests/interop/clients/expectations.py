@@ -116,6 +116,15 @@ COLUMNS = _FTP_COLUMNS + _SFTP_COLUMNS
 TABLE = {name: row | _SFTP_ROWS[name] for name, row in _FTP_ROWS.items()}
 
 
+TLS_ROWS = {"login-password", "list-3", "upload", "download", "resume-download", "killed", "idle"}
+"""The rows in which the programs that are here twice, without and with TLS, are tried twice in an
+ordinary run; a long run tries all."""
+
+
+def takes_long(row: str, column: str) -> bool:
+    return row == "huge" or ("-tls-" in column and row not in TLS_ROWS)
+
+
 def cells(row: str) -> Iterator[tuple[str, str]]:
     """Yield (program, expected) for each cell of a row that asks for a test."""
     for column, expected in TABLE[row].items():

@@ -16,6 +16,7 @@ import bcrypt
 from tests.interop.clients.base import Server
 from tests.system.node import TRUCKEE, Node
 from truckee.core import files
+from truckee.frontends.node import control
 
 ROOT = Path(__file__).resolve().parents[3]
 PASSWORD = "correct-horse-battery-staple"
@@ -148,8 +149,7 @@ class ClientNode(Node):
 
     def forgive(self) -> None:
         """Let the next wrong password be answered as the first one."""
-        command = [TRUCKEE, "-d", self.folder, "account", "bans", "--clear", "127.0.0.1"]
-        subprocess.run(command, check=True, capture_output=True)
+        control.ask(self.folder / "private", {"do": "unban", "source": "127.0.0.1"})
 
     def shares(self) -> set[Path]:
         """Return the files that hold shares."""
