@@ -7,6 +7,7 @@ fails every call. It is never made anew, and serves again when the folder with i
 
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -164,6 +165,25 @@ def _missing(records: Sequence[StoreRecord]) -> set[int]:
     return {i for i, record in enumerate(records) if not (record.path / "nodeid").exists()}
 
 
+@dataclass(frozen=True, slots=True)
+class Room:
+    """Bytes that the disks below the stores have in all, and that may still be taken."""
+
+    total: int
+    free: int
+
+
+def _room(records: Sequence[StoreRecord], reserved: int) -> Room:
+    """Return the room of all disks together, each counted once however many stores it has."""
+    disks = {}
+    for record in records:
+        with suppress(OSError):
+            disks[os.stat(record.path).st_dev] = os.statvfs(record.path)
+    total = sum(disk.f_frsize * disk.f_blocks for disk in disks.values())
+    free = sum(max(0, disk.f_frsize * disk.f_bavail - reserved) for disk in disks.values())
+    return Room(total, free)
+
+
 class EmbeddedGrid:
     """The storage servers of this process; see the head of the module."""
 
@@ -186,6 +206,9 @@ class EmbeddedGrid:
             for store, record in zip(self._stores, records, strict=True)
         ]
         self._disk = disk
+        self._reserved = reserved_space
+        self.room: Room | None = None
+        """What the disks had when they were last looked at; None before `start`."""
         self._records = records
         self._unopened: set[int] = set()
         self._absent: set[int] = set()
@@ -218,6 +241,7 @@ class EmbeddedGrid:
     async def _look(self) -> None:
         """Open what could not be opened before; say in the log what has gone, and what is back."""
         gone = await self._disk.run(_missing, self._records)
+        self.room = await self._disk.run(_room, self._records, self._reserved)
         for i in sorted(self._unopened - gone):
             try:
                 await self._stores[i].open(create=False)

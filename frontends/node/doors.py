@@ -15,6 +15,7 @@ from twisted.logger import Logger
 
 from truckee.core.config import NodeConfig
 from truckee.core.errors import ConfigError
+from truckee.core.grid import Room
 from truckee.frontends.ftp.service import FTPServer
 from truckee.frontends.ftp.settings import FTPSettings
 from truckee.frontends.gate.addresses import Network
@@ -22,6 +23,7 @@ from truckee.frontends.gate.proxy import ProxyEndpoint
 from truckee.frontends.node import certificate, endpoints
 from truckee.frontends.node.access import Access
 from truckee.frontends.sftp import host_keys
+from truckee.frontends.sftp.extensions import Space
 from truckee.frontends.sftp.service import SFTPServer
 from truckee.frontends.sftp.settings import SFTPSettings
 
@@ -134,11 +136,27 @@ class FtpFrontend:
         await self.server.stopService()
 
 
+def _space(room: Room | None, node: NodeConfig) -> Space | None:
+    """Return how much of what clients send fits on the disks: every file takes N/k of its size."""
+    if room is None:
+        return None
+    return Space(room.total * node.needed // node.total, room.free * node.needed // node.total)
+
+
 class SftpFrontend:
     """The SFTP door."""
 
-    def __init__(self, node: NodeConfig, access: Access, reactor: Any) -> None:  # noqa: ANN401
-        """Put the server together. Blocking: loads its keys, or makes them. ConfigError."""
+    def __init__(
+        self,
+        node: NodeConfig,
+        access: Access,
+        reactor: Any,  # noqa: ANN401
+        room: Callable[[], Room | None],
+    ) -> None:
+        """Put the server together. Blocking: loads its keys, or makes them. ConfigError.
+
+        `room` tells what the disks of the grid have.
+        """
         self._config = node.sftp
         self._reactor = reactor
         keys = host_keys.load_or_create(node.private, node.sftp.host_privkey_file)
@@ -150,6 +168,7 @@ class SftpFrontend:
             access.registry("sftp"),
             keys,
             access.journal,
+            space=lambda: _space(room(), node),
         )
 
     async def start(self, given: Sequence[str] | None) -> Place:

@@ -14,6 +14,7 @@ from twisted.logger import Logger
 
 from truckee.core.config import NodeConfig
 from truckee.core.errors import ConfigError
+from truckee.core.grid import Room
 from truckee.frontends.node.access import Access
 from truckee.frontends.node.control import Control
 from truckee.frontends.node.doors import Frontend, FtpFrontend, Place, SftpFrontend
@@ -82,7 +83,7 @@ class Node:
             raise ConfigError("no frontend is enabled: set [sftpd] enabled = yes")
         self._access = access = Access(config.access, self.storage, self._reactor, self.journal)
         ftp = FtpFrontend(config, access, self._reactor) if with_ftp else None
-        sftp = SftpFrontend(config, access, self._reactor) if with_sftp else None
+        sftp = SftpFrontend(config, access, self._reactor, self._room) if with_sftp else None
         self._doors = [door for door in (ftp, sftp) if door is not None]
         await access.start()
         ftp_place = None if ftp is None else await ftp.start(wishes.ftp)
@@ -92,6 +93,9 @@ class Node:
         self.storage.warm_up()
         _log.info("node is up")
         return Places(ftp_place, sftp_place, metrics)
+
+    def _room(self) -> Room | None:
+        return self.storage.grid.room
 
     async def _new_directory(self, _: Mapping[str, Any]) -> Mapping[str, object]:
         return {"cap": await self.storage.create_directory()}

@@ -5,7 +5,7 @@ and stops it with the service tree: listeners close first, sessions without work
 work after `transfer_grace`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from twisted.application.service import Service
 from twisted.cred.portal import Portal
@@ -21,6 +21,7 @@ from twisted.internet.protocol import ServerFactory
 from truckee.frontends.gate import addresses
 from truckee.frontends.gate.journal import Journal, SilentJournal
 from truckee.frontends.gate.registry import SHUTTING_DOWN, Registry
+from truckee.frontends.sftp.extensions import Space
 from truckee.frontends.sftp.host_keys import HostKeys
 from truckee.frontends.sftp.seam import Subsystem
 from truckee.frontends.sftp.session import MakeSubsystem, SSHSession
@@ -41,15 +42,17 @@ class SFTPServer(Service):
         host_keys: HostKeys,
         journal: Journal | None = None,
         *,
+        space: Callable[[], Space | None] = lambda: None,
         make_subsystem: MakeSubsystem | None = None,
     ) -> None:
-        """Take what it needs; `make_subsystem` is for what is not SFTP."""
+        """Take what it needs; `space` is for statvfs, `make_subsystem` for what is not SFTP."""
         self._reactor = reactor
         self._portal = portal
         self._settings = settings or SFTPSettings()
         self._registry = registry
         self.host_keys = host_keys
         self._journal = journal or SilentJournal()
+        self._space = space
         self._make_subsystem = make_subsystem or self._sftp
         self._ports: list[IListeningPort] = []
         self._stopping = False
@@ -88,7 +91,9 @@ class SFTPServer(Service):
         )
 
     def _sftp(self, user: SFTPUser, host: str) -> Subsystem:
-        return SFTPSubsystem(user.session, self._reactor, self._journal, host, room=user.room)
+        return SFTPSubsystem(
+            user.session, self._reactor, self._journal, host, room=user.room, space=self._space
+        )
 
     @property
     def sessions(self) -> int:

@@ -1,3 +1,4 @@
+import os
 import shutil
 
 import pytest
@@ -39,6 +40,25 @@ def opened(tmp_path, paths):
     found = EmbeddedGrid(stores_of(tmp_path, paths), InlineCpu(), clock, fsync=False)
     result(found.start())
     return clock, found
+
+
+def test_a_disk_is_counted_once_however_many_stores_it_has(tmp_path, paths):
+    _, found = opened(tmp_path, paths)
+    disk = os.statvfs(tmp_path)
+    assert found.room is not None
+    assert found.room.total == disk.f_blocks * disk.f_frsize
+    assert 0 < found.room.free <= found.room.total
+    result(found.stop())
+
+
+def test_what_is_reserved_is_not_free(tmp_path, paths):
+    found = EmbeddedGrid(
+        stores_of(tmp_path, paths), InlineCpu(), Clock(), reserved_space=2**62, fsync=False
+    )
+    result(found.start())
+    assert found.room is not None
+    assert found.room.free == 0
+    result(found.stop())
 
 
 def test_seeds_of_a_server_are_the_identity_of_its_store(tmp_path, paths):
