@@ -67,17 +67,12 @@ def load_or_create(
     """
     now = now or datetime.now(UTC)
     made = False
-    if certificate_file is not None:
-        key_file = key_file or certificate_file
-    elif key_file is not None:
-        raise ConfigError("tls_key needs tls_certificate")
-    else:
-        certificate_file = private / f"{listener}_certificate.pem"
-        key_file = private / f"{listener}_key.pem"
-        if not certificate_file.exists():
-            _make(certificate_file, key_file, now)
-            made = True
-    identity = _load(certificate_file, key_file)
+    own = certificate_file is None
+    certificate_file, key_file = places(private, listener, certificate_file, key_file)
+    if own and not certificate_file.exists():
+        _make(certificate_file, key_file, now)
+        made = True
+    identity = load(certificate_file, key_file)
     _warn_of_dates(identity.chain[0], certificate_file.name, now)
     fingerprint = identity.chain[0].fingerprint(hashes.SHA256()).hex(":").upper()
     _log.info(
@@ -89,7 +84,19 @@ def load_or_create(
     return Certificate(identity, fingerprint, made)
 
 
-def _load(certificate_file: Path, key_file: Path) -> Identity:
+def places(
+    private: Path, listener: str, certificate_file: Path | None, key_file: Path | None
+) -> tuple[Path, Path]:
+    """Return where certificate and key of a listener are, given what is configured."""
+    if certificate_file is not None:
+        return certificate_file, key_file or certificate_file
+    if key_file is not None:
+        raise ConfigError("tls_key needs tls_certificate")
+    return private / f"{listener}_certificate.pem", private / f"{listener}_key.pem"
+
+
+def load(certificate_file: Path, key_file: Path) -> Identity:
+    """Return what the files hold; ConfigError when it cannot be used."""
     chain = _load_chain(certificate_file)
     key = _load_key(key_file)
     if _public_bytes(chain[0].public_key()) != _public_bytes(key.public_key()):

@@ -18,6 +18,7 @@ from cryptography import x509
 from truckee.core import files, grid
 from truckee.core.config import NodeConfig
 from truckee.core.errors import AccountError, ConfigError
+from truckee.frontends.node import certificate as ftp_certificate
 from truckee.frontends.node import creation, first_account
 
 Level = Literal["ok", "warn", "FAIL"]
@@ -163,23 +164,18 @@ def certificate(config: NodeConfig) -> Iterator[Finding]:
     """Look at the dates of the certificate that FTPS shows."""
     if not config.ftp.enabled or config.ftp.tls == "off":
         return
-    path = config.ftp.tls_certificate or config.private / "ftp_certificate.pem"
+    own, own_key = config.ftp.tls_certificate, config.ftp.tls_key
+    path, key = ftp_certificate.places(config.private, "ftp", own, own_key)
     if not path.exists():
         if config.ftp.tls_certificate is None:
             yield Finding("ok", "certificate", "it is made at the next start")
         else:
             yield Finding("FAIL", "certificate", f"{path.name} is not there", "tls_certificate")
         return
-    files.read(config.ftp.tls_key or config.private / "ftp_key.pem", _LIMIT)  # owner and mode
-    yield from _dates(files.read(path, _LIMIT, private=False), path.name, datetime.now(UTC))
+    yield from _dates(ftp_certificate.load(path, key).chain[0], path.name, datetime.now(UTC))
 
 
-def _dates(pem: bytes, name: str, now: datetime) -> Iterator[Finding]:
-    try:
-        found = x509.load_pem_x509_certificate(pem)
-    except ValueError:
-        yield Finding("FAIL", "certificate", f"{name} is not a certificate", "tls_certificate")
-        return
+def _dates(found: x509.Certificate, name: str, now: datetime) -> Iterator[Finding]:
     until = found.not_valid_after_utc
     day = until.date().isoformat()
     if now < found.not_valid_before_utc:

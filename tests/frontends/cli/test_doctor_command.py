@@ -10,7 +10,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
 from tests.fakes.account_lines import BCRYPT, WRITE
@@ -149,7 +149,8 @@ def certificate(days_from, days_until):
     builder = x509.CertificateBuilder(name, name, key.public_key(), 1)
     builder = builder.not_valid_before(now + timedelta(days=days_from))
     builder = builder.not_valid_after(now + timedelta(days=days_until))
-    return builder.sign(key, hashes.SHA256()).public_bytes(Encoding.PEM)
+    pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    return builder.sign(key, hashes.SHA256()).public_bytes(Encoding.PEM), pem
 
 
 def put(folder, name, contents):
@@ -165,12 +166,13 @@ def put(folder, name, contents):
         (certificate(-10, 5), "warn", "expires on"),
         (certificate(-10, -1), "FAIL", "expired on"),
         (certificate(1, 5), "FAIL", "not valid yet"),
-        (b"nonsense", "FAIL", "is not a certificate"),
+        ((b"nonsense", certificate(-10, 100)[1]), "FAIL", "holds no certificate"),
+        ((certificate(-10, 100)[0], certificate(-10, 100)[1]), "FAIL", "is not the key of"),
     ],
 )
 def test_the_dates_of_a_certificate_are_looked_at(folder, capsys, pem, level, text):
-    put(folder, "ftp_certificate.pem", pem)
-    put(folder, "ftp_key.pem", b"key")
+    put(folder, "ftp_certificate.pem", pem[0])
+    put(folder, "ftp_key.pem", pem[1])
     worst, found = examine(folder, capsys)
     assert worst == level
     assert text in found["certificate"]["text"]
@@ -178,15 +180,26 @@ def test_the_dates_of_a_certificate_are_looked_at(folder, capsys, pem, level, te
 
 @pytest.mark.threat("L5")
 def test_a_key_elsewhere_that_others_can_read_is_a_failure(folder, capsys, tmp_path):
-    put(folder, "ftp_certificate.pem", certificate(-10, 100))
+    pem, key_pem = certificate(-10, 100)
+    put(folder, "ftp_certificate.pem", pem)
     key = tmp_path / "key.pem"
-    key.write_bytes(b"key")
+    key.write_bytes(key_pem)
     key.chmod(0o644)
     places = f"tls_certificate = private/ftp_certificate.pem\ntls_key = {key}\n"
     change(folder, "[ftpd]\n", "[ftpd]\n" + places)
     worst, found = examine(folder, capsys)
     assert worst == "FAIL"
     assert "key.pem is open to others" in found["certificate"]["text"]
+
+
+def test_a_certificate_behind_a_link_that_holds_its_key_is_as_good(folder, capsys, tmp_path):
+    (tmp_path / "renewed.pem").write_bytes(b"".join(certificate(-10, 100)))
+    (tmp_path / "renewed.pem").chmod(0o600)
+    (tmp_path / "live.pem").symlink_to(tmp_path / "renewed.pem")
+    change(folder, "[ftpd]\n", f"[ftpd]\ntls_certificate = {tmp_path}/live.pem\n")
+    worst, found = examine(folder, capsys)
+    assert worst == "ok"
+    assert "live.pem is valid until" in found["certificate"]["text"]
 
 
 def test_a_lost_host_key_is_a_warning(folder, capsys):
