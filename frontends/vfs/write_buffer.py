@@ -389,7 +389,11 @@ class WriteBuffer:
             await self.fetch_base(start, end)
             await self.flush()
             if self._file is None:
-                digest.feed(start, await self._load(start, end))
+                data = await self._load(start, end)
+                if end - start > SMALL:  # zeros without end: a job, as for a file
+                    await self._spool.disk.run(digest.feed, start, data)
+                else:
+                    digest.feed(start, data)
             else:
                 held = self._held.within(start, end)
                 await self._file.hash_range(digest, start, end, held)

@@ -219,6 +219,25 @@ def test_data_that_came_in_sequence_is_not_read_again_for_its_digest(tmp_path):
     assert disk.names == ["_hash_now"]
 
 
+@pytest.mark.threat("F3")
+def test_zeros_that_nobody_sent_are_hashed_away_from_the_reactor(tmp_path):
+    class Counting(InlineCpu):
+        jobs = 0
+
+        def run(self, f, *args, **kwargs):
+            self.jobs += 1
+            return super().run(f, *args, **kwargs)
+
+    disk = Counting()
+    _, buffer = make(tmp_path, disk=disk)
+    now(buffer.write(0, b"head"))
+    now(buffer.truncate(9 * 2**20))
+    now(buffer.freeze())
+    expected = tagged_hash(b"tag", b"head" + bytes(9 * 2**20 - 4))
+    assert now(buffer.digest_frozen(b"tag")) == expected
+    assert disk.jobs == 3
+
+
 def test_a_full_spool_poisons_the_buffer_and_frees_its_room(tmp_path):
     spool, buffer = make(tmp_path, limit=400_000)
     now(buffer.write(0, bytes(200_000)))
