@@ -45,7 +45,10 @@ TCP_BUFFER = 128 * 1024
 """What is read, and what is handed over, in one turn of the reactor."""
 
 WAITING = 64 * 1024
-"""What may have come and wait while a login is checked."""
+"""What may have come and wait while a login is checked, or for the next turn of the reactor."""
+
+TURN = 0.005
+"""After so many seconds of one turn of the reactor the others go first."""
 
 _log = Logger()
 
@@ -88,6 +91,7 @@ class SSHTransport(KeyExchange):
         self._at = 0
         self._parsing = False
         self._held = False
+        self._postponed = False
         self._reading = True
         self._tcp_full = False
         self._unread = 0
@@ -134,12 +138,16 @@ class SSHTransport(KeyExchange):
         self._parse()
 
     def _parse(self) -> None:
-        if self._parsing:
+        """Take messages for one turn; a packet can be tiny, so their number says nothing."""
+        if self._parsing or self._postponed:
             return
         self._parsing = True
+        began = self.clock.seconds()
         try:
             while not (self._held or self.ended) and self._take():
-                pass
+                if self.clock.seconds() - began > TURN:
+                    self._postponed = True
+                    break
         except ProtocolError as error:
             self.disconnect(error.reason, error.text)
         except Exception:  # noqa: BLE001 - a stranger's bytes must not reach the reactor's own net
@@ -152,8 +160,14 @@ class SSHTransport(KeyExchange):
         if self.ended:
             self._buffer.clear()
             return
+        if self._postponed:
+            self.timer("next turn", 0, self._go_on)
         self.flow()
         self._choose_reading()
+
+    def _go_on(self) -> None:
+        self._postponed = False
+        self._parse()
 
     def _take(self) -> bool:
         """Take one message from the buffer; return whether there was one."""
@@ -223,7 +237,7 @@ class SSHTransport(KeyExchange):
 
     def _choose_reading(self) -> None:
         """Read the client, unless it does not read us or what it sent has to wait."""
-        too_much = self._held and len(self._buffer) > WAITING
+        too_much = (self._held or self._postponed) and len(self._buffer) > WAITING
         if self._unread > UNREAD or too_much:
             if self._reading:
                 self._reading = False

@@ -6,7 +6,7 @@ from twisted.internet.testing import StringTransport
 from tests.fakes.account_lines import string
 from tests.fakes.ssh_wire import STRICT, VERSION, Client, Ended, Server
 from truckee.frontends.gate.registry import Limits, Registry
-from truckee.frontends.sftp import keys
+from truckee.frontends.sftp import keys, transport
 from truckee.frontends.sftp.settings import SFTPSettings
 
 CIPHERS = [
@@ -505,6 +505,31 @@ def test_who_makes_us_answer_and_does_not_read_is_not_read():
     tcp.room = 1 << 30
     tcp.taken()
     assert tcp.producerState == "producing"
+
+
+@pytest.mark.threat("F3")
+def test_tiny_messages_without_end_leave_turns_to_others(monkeypatch):
+    client = Client().working()
+    monkeypatch.setattr(transport, "TURN", -1.0)  # each message takes a whole turn
+    monkeypatch.setattr(transport, "WAITING", 100)
+    client.raw(b"".join(client.packet(80, string(b"x") + b"\1") for _ in range(10)))
+    client.raw(client.packet(80, string(b"x") + b"\1"))
+    client.expect(82)
+    assert client.silent()
+    assert client.server.tcp.producerState == "paused"
+    client.server.clock.advance(0)
+    for _ in range(10):
+        client.expect(82)
+    assert client.server.tcp.producerState == "producing"
+
+
+@pytest.mark.threat("F3")
+def test_messages_that_wait_for_a_turn_are_gone_with_the_connection(monkeypatch):
+    client = Client().working()
+    monkeypatch.setattr(transport, "TURN", -1.0)
+    client.raw(client.packet(80, string(b"x") + b"\1") + client.packet(2))
+    client.server.lose()
+    assert not client.server.clock.getDelayedCalls()
 
 
 def test_too_many_sessions_are_told_so_after_their_first_line():
