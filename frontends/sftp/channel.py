@@ -18,18 +18,19 @@ from truckee.frontends.sftp.messages import (
     string,
     uint32,
 )
-from truckee.frontends.sftp.seam import HIGH, LOW, Subsystem
+from truckee.frontends.sftp.seam import LOW, Subsystem
 
 WINDOW = 2 * 1024 * 1024
-"""What a client may send ahead of what was dealt with."""
+"""What a client may send ahead of what was dealt with, on its first channel."""
+
+FURTHER_WINDOW = WINDOW // 4
+"""Likewise on those that it has beside another: the longest SFTP packet fits in."""
 
 PACKET = 64 * 1024
 """The largest piece of data in one message, in either direction."""
 
 SMALLEST_PACKET = 1024
 """A client that takes less at a time would make us encrypt for nothing."""
-
-_REOPEN = WINDOW // 8
 
 
 class Carrier(Line, Protocol):
@@ -64,20 +65,22 @@ class SessionChannel:
         window: int,
         packet: int,
         make_subsystem: Callable[[], Subsystem],
+        window_in: int = WINDOW,
     ) -> None:
-        """Take both sides' numbers, the client's window and largest packet."""
+        """Take both sides' numbers, the client's window and largest packet; and our window."""
         self.number = number
         self._carrier = carrier
         self._theirs = uint32(their_number)
         self._make_subsystem = make_subsystem
         self._subsystem: Subsystem | None = None
         self._window_out = window
-        self._window_in = WINDOW
+        self._window_in = window_in
+        self._reopen = window_in // 8
         self._consumed = 0
         self._packet = min(packet, PACKET)
         self._queue: deque[memoryview] = deque()
         self._queued = 0
-        self._was_high = False
+        self._was_above = False
         self._status: int | None = None
         self._got_eof = False
         self._said_close = False
@@ -100,15 +103,15 @@ class SessionChannel:
             if piece:
                 self._queue.append(memoryview(piece))
                 self._queued += len(piece)
-        if self._queued > HIGH:
-            self._was_high = True
+        if self._queued > LOW:
+            self._was_above = True
         if self._carrier.can_send:
             self._carrier.flow()
 
     def consumed(self, size: int) -> None:
         """Let the client send as much again."""
         self._consumed += size
-        if self._consumed >= _REOPEN and not (self._said_close or self._got_eof):
+        if self._consumed >= self._reopen and not (self._said_close or self._got_eof):
             grown, self._consumed = self._consumed, 0
             self._window_in += grown
             self._send(Message.CHANNEL_WINDOW_ADJUST, uint32(grown))
@@ -149,8 +152,8 @@ class SessionChannel:
 
     def sent(self) -> None:
         """Take the news that the connection has sent what it could for now."""
-        if self._was_high and self._queued <= LOW:
-            self._was_high = False
+        if self._was_above and self._queued <= LOW:
+            self._was_above = False
             if self._subsystem is not None:
                 self._subsystem.drained()
         self._finish()

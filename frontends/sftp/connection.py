@@ -8,7 +8,13 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from truckee.frontends.sftp.channel import PACKET, SMALLEST_PACKET, WINDOW, SessionChannel
+from truckee.frontends.sftp.channel import (
+    FURTHER_WINDOW,
+    PACKET,
+    SMALLEST_PACKET,
+    WINDOW,
+    SessionChannel,
+)
 from truckee.frontends.sftp.messages import (
     MAXIMUM_UINT32,
     Line,
@@ -148,10 +154,11 @@ class Connection:
         else:
             number = self._next_number
             self._next_number = (number + 1) & MAXIMUM_UINT32
+            ours = FURTHER_WINDOW if self._channels else WINDOW
             self._channels[number] = SessionChannel(
-                self, number, theirs, window, packet, self._make_subsystem
+                self, number, theirs, window, packet, self._make_subsystem, ours
             )
-            confirmed = uint32(theirs, number, WINDOW, PACKET)
+            confirmed = uint32(theirs, number, ours, PACKET)
             self.sendPacket(Message.CHANNEL_OPEN_CONFIRMATION, confirmed)
 
     def _refuse(self, theirs: int, code: int, text: bytes) -> None:

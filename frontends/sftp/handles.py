@@ -13,10 +13,12 @@ from truckee.frontends.sftp.open_flags import Opening
 from truckee.frontends.sftp.order import Turns
 from truckee.frontends.vfs.handles import Contents, WriteHandle
 from truckee.frontends.vfs.paths import Path
+from truckee.frontends.vfs.read_stream import Budget
 from truckee.frontends.vfs.session import Batch
 
 MAX_FILES = 256
 MAX_DIRECTORIES = 64
+MAX_ANSWERS = 8 * 1024 * 1024
 
 
 @dataclass(slots=True, eq=False)
@@ -63,10 +65,12 @@ Item = OpenFile | OpenDirectory
 
 @dataclass(slots=True)
 class Room:
-    """How much is open, and being opened, on all channels of one connection."""
+    """How much is open, and being opened, and owed, on all channels of one connection."""
 
     files: int = 0
     directories: int = 0
+    answers: Budget = field(default_factory=lambda: Budget(MAX_ANSWERS))
+    """Bytes of answers that have not left this machine, beyond a little of each channel."""
 
 
 class Handles:

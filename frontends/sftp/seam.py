@@ -10,7 +10,7 @@ from typing import Protocol
 HIGH = 4 * 1024 * 1024
 """With more unsent bytes than this a subsystem takes no new requests."""
 
-LOW = 1024 * 1024
+LOW = 256 * 1024
 """When unsent bytes fall to this, `Subsystem.drained` is called."""
 
 
@@ -55,7 +55,7 @@ class Subsystem(Protocol):
         ...
 
     def drained(self) -> None:
-        """Go on: after more than HIGH unsent bytes there are LOW or fewer."""
+        """Go on: after more than LOW unsent bytes there are LOW or fewer."""
         ...
 
     def ended(self) -> None:

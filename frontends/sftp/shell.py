@@ -7,8 +7,12 @@ from typing import cast
 from truckee.auth.realm import Factory, FTPAvatarID, Logout
 from truckee.core.interfaces import Client, DirectoryNode, FilesystemNode
 from truckee.core.tasks import Tasks
-from truckee.frontends.sftp.handles import Room
+from truckee.frontends.sftp.handles import MAX_ANSWERS, Room
+from truckee.frontends.vfs.read_stream import Budget
 from truckee.frontends.vfs.session import Vfs, VFSSession
+
+ALL_ANSWERS = 128 * 1024 * 1024
+"""Bytes of answers that wait for all clients together, beyond a little of each channel."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +34,7 @@ class SFTPUser:
     session: VFSSession
     max_sessions: int | None = None
     room: Room = field(default_factory=Room)
-    """What its channels have open."""
+    """What its channels have open, and owe."""
 
 
 def user_factory(vfs: Vfs, client_for: Callable[[str], Client]) -> Factory:
@@ -38,6 +42,7 @@ def user_factory(vfs: Vfs, client_for: Callable[[str], Client]) -> Factory:
 
     `client_for` gives the client with the account's own convergence secret.
     """
+    answers = Budget(ALL_ANSWERS)
     tasks = Tasks()  # a logout goes on by itself; what fails in it is logged
 
     def make(
@@ -50,6 +55,7 @@ def user_factory(vfs: Vfs, client_for: Callable[[str], Client]) -> Factory:
         def logout() -> None:
             _ = tasks.start(session.logout())
 
-        return SFTPUser(session, avatar_id.options.max_sessions), logout
+        room = Room(answers=Budget(MAX_ANSWERS, answers))
+        return SFTPUser(session, avatar_id.options.max_sessions, room), logout
 
     return make

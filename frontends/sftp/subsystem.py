@@ -5,11 +5,12 @@ requests, the vfs session. Every request is answered once, whatever becomes of i
 channel is lost; then everything open is let go and nothing that has not begun is begun.
 
 Requests are taken up in the order in which they come and answered as they end; order.py says which
-wait for which. No more are taken up while `MAX_REQUESTS` are under way, while `MAX_PROMISED` bytes
-have been asked for and not left this machine, while `MAX_UNSTORED` bytes of WRITEs wait for the
-write buffer, or while the channel is full. What the client sent
-is counted as consumed once it is read, data of a WRITE once the write buffer has taken it; so a
-client that sends faster than the disk writes is stopped by its window.
+wait for which. No more are taken up while `MAX_REQUESTS` are under way or `MAX_UNDONE` bytes of
+them, while `MAX_PROMISED` bytes have been asked for and not left this machine, or while the channel
+is full. Of such bytes `LOW` are this channel's own; for more there must be room among those of its
+connection and of the process. What the client sent is counted as consumed once it is answered; so a
+client that sends faster than the disk writes, or piles up long requests behind a slow one, is
+stopped by its window.
 """
 
 import os
@@ -25,16 +26,16 @@ from truckee.frontends.sftp import extensions, packets, requests
 from truckee.frontends.sftp.errors import status_for
 from truckee.frontends.sftp.extensions import Space
 from truckee.frontends.sftp.handles import Handles, Room
-from truckee.frontends.sftp.packets import MAX_READ, Packet, Read, Reply, Request, Splitter, Write
+from truckee.frontends.sftp.packets import MAX_READ, Packet, Read, Reply, Request, Splitter
 from truckee.frontends.sftp.requests import Server, State
-from truckee.frontends.sftp.seam import HIGH, Channel
+from truckee.frontends.sftp.seam import HIGH, LOW, Channel
 from truckee.frontends.vfs.session import VFSSession
 
 _log = Logger()
 
 MAX_REQUESTS = 128
 MAX_PROMISED = 8 * 1024 * 1024
-MAX_UNSTORED = 4 * 1024 * 1024
+MAX_UNDONE = 4 * 1024 * 1024
 
 _TURN = 0.008  # seconds of one reactor turn
 _TURN_REQUESTS = 64
@@ -59,6 +60,9 @@ class SFTPSubsystem:
         `space` tells what statvfs speaks of, None if that is unknown.
         """
         self._clock = clock
+        room = room or Room()
+        self._answers = room.answers
+        self._counted = 0
         self._state = State(
             session, journal or SilentJournal(), peer, clock.seconds, Handles(room, random)
         )
@@ -76,7 +80,7 @@ class SFTPSubsystem:
         self._later: IDelayedCall | None = None
         self._running = 0
         self._promised = 0
-        self._unstored = 0
+        self._undone = 0
         self._consumed = 0
 
     def __repr__(self) -> str:
@@ -115,6 +119,8 @@ class SFTPSubsystem:
         if self._later is not None:
             self._later.cancel()
             self._later = None
+        self._answers.give(self._counted)
+        self._counted = 0
         self._state.let_go()
 
     # taking up requests
@@ -156,10 +162,24 @@ class SFTPSubsystem:
     def _is_full(self) -> bool:
         if self._channel is None or self._running >= MAX_REQUESTS:
             return True
-        if self._unstored > MAX_UNSTORED:
+        if self._undone > MAX_UNDONE:
             return True
         unsent = self._channel.unsent
-        return unsent > HIGH or self._promised + unsent > MAX_PROMISED
+        owed = self._promised + unsent
+        return not self._may_owe(owed) or unsent > HIGH or owed > MAX_PROMISED
+
+    def _may_owe(self, owed: int) -> bool:
+        """Count what is owed beyond `LOW`; return whether there is room for it among all others.
+
+        Whoever is refused has more than `LOW` to send, and is told when that is gone.
+        """
+        more = max(0, owed - LOW) - self._counted
+        if more > 0 and not self._answers.take(more):
+            return False
+        if more < 0:
+            self._answers.give(-more)
+        self._counted += more
+        return True
 
     def _go_on_later(self) -> None:
         if self._later is None:
@@ -176,11 +196,8 @@ class SFTPSubsystem:
             raise FormatError("a second INIT")
         else:
             request = packet.request()
-            if isinstance(request, Write):
-                self._unstored += packet.size
-            else:
-                self._consumed += packet.size
             self._running += 1
+            self._undone += packet.size
             self._promised += _promise(request)
             _ = self._tasks.start(self._serve(request, packet.size))
 
@@ -202,9 +219,8 @@ class SFTPSubsystem:
             reply = packets.status(request.id, code, text)
         self._running -= 1
         self._promised -= _promise(request)
-        if isinstance(request, Write):
-            self._unstored -= size
-            self._consumed += size
+        self._undone -= size
+        self._consumed += size
         self._send(reply)
         self._state.starter.run()
         if not self._pumping:

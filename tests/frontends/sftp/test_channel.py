@@ -4,7 +4,8 @@ import pytest
 
 from tests.fakes.account_lines import string
 from tests.fakes.ssh_wire import Client, Server
-from truckee.frontends.sftp.channel import PACKET, WINDOW
+from truckee.frontends.sftp.channel import FURTHER_WINDOW, PACKET, WINDOW
+from truckee.frontends.sftp.packets import MAX_PACKET
 from truckee.frontends.sftp.seam import HIGH, LOW
 from truckee.frontends.sftp.settings import SFTPSettings
 
@@ -135,6 +136,22 @@ def test_the_window_opens_again_only_for_what_was_dealt_with():
     assert client.goodbye() == 2
 
 
+@pytest.mark.threat("F3")
+def test_further_channels_have_a_smaller_window():
+    client = Client().working()
+    client.sftp(number=1)
+    number, subsystem = client.sftp(number=2)
+    for _ in range(FURTHER_WINDOW // PACKET):
+        data(client, number, bytes(PACKET))
+    subsystem.channel.consumed(FURTHER_WINDOW // 8)
+    assert client.expect(93) == numbers(2, FURTHER_WINDOW // 8)
+    longest = MAX_PACKET + 4  # must fit beside what was dealt with and not yet told
+    assert longest <= FURTHER_WINDOW - FURTHER_WINDOW // 8
+    data(client, number, bytes(PACKET))
+    data(client, number, b"x")
+    assert client.goodbye() == 2
+
+
 @pytest.mark.parametrize("kind", [94, 95])
 def test_a_piece_larger_than_agreed_ends_the_connection(kind):
     client = Client().working()
@@ -227,11 +244,11 @@ def test_channels_send_in_turns():
 def test_a_subsystem_that_wrote_too_much_is_told_when_little_is_left():
     client = Client().working()
     number, subsystem = client.sftp(window=0)
-    subsystem.channel.write([bytes(HIGH)])
-    client.send(93, numbers(number, HIGH - LOW))
+    subsystem.channel.write([bytes(LOW)])
+    client.send(93, numbers(number, LOW - 1))
     assert subsystem.drains == 0, "it was never above"
     subsystem.channel.write([bytes(HIGH)])
-    client.send(93, numbers(number, HIGH - 1))
+    client.send(93, numbers(number, HIGH - LOW))
     assert subsystem.drains == 0
     client.send(93, numbers(number, 1))
     assert subsystem.drains == 1

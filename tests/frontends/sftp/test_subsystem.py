@@ -11,6 +11,7 @@ from truckee.core import errors as e
 from truckee.core.storage.faults import Kind, Rule
 from truckee.frontends.sftp.handles import Room
 from truckee.frontends.sftp.subsystem import MAX_PROMISED, MAX_REQUESTS
+from truckee.frontends.vfs.read_stream import Budget
 
 EVERY = list(range(256))
 
@@ -686,6 +687,50 @@ def test_reads_that_nobody_takes_stop_at_the_promised_bytes(tree):
 
 
 @pytest.mark.threat("F3")
+def test_reads_that_nobody_takes_share_the_room_of_their_connection(tree):
+    tree.put(tree.session(), "/f", bytes(20 * 2**20))
+    all_rooms = Budget(10 * 2**20)
+    rooms = [Room(answers=Budget(8 * 2**20, all_rooms)) for _ in range(2)]
+    talks = [Talk(tree, room=room) for room in rooms for _ in range(5)]
+    waiting = []
+    for talk in talks:
+        handle = talk.handle("/f", R)
+        talk.channel.stuck = True
+        sent = [talk.send(w.READ, handle + u64(i * 2**18) + u32(2**18)) for i in range(64)]
+        waiting.append((talk, sent))
+    for _ in range(100):
+        tree.clock.advance(0.25)
+    kept = [talk.channel.most_unsent for talk in talks]
+    assert min(kept) >= 2**18, "each channel gets something"
+    assert sum(kept[:5]) <= 8 * 2**20 + 5 * (2**19 + 1000)
+    assert sum(kept) <= 10 * 2**20 + 10 * (2**19 + 1000)
+    for talk, sent in waiting:
+        talk.channel.stuck, talk.channel.unsent = False, 0
+        talk.subsystem.drained()
+        assert all(len(talk.wait(n).data) == 2**18 for n in sent)
+        talk.subsystem.lost()
+    assert all_rooms.take(10 * 2**20), "all of it was given back"
+
+
+@pytest.mark.threat("F3")
+def test_long_requests_behind_a_slow_one_keep_the_window_shut(tree, talk):
+    handle = talk.handle("/f", W | C | T)
+    talk.write(handle, 0, b"x")
+    tree.client.hold()
+    before = talk.sent
+    numbers = [talk.send(w.EXTENDED, s("hardlink@openssh.com") + s("/f") + s("/g"))]
+    for _ in range(100):
+        long = s("hardlink@openssh.com") + s("/f" + "/" * 60_000 + "x") + s("/g")
+        numbers.append(talk.send(w.EXTENDED, long))
+    tree.clock.advance(1)
+    assert talk.channel.taken == before
+    assert talk.subsystem._undone <= 4 * 2**20 + 2**18
+    tree.client.release()
+    assert [talk.wait(n).code for n in numbers] == [w.OK] + [w.FAILURE] * 100
+    assert talk.channel.taken == talk.sent
+
+
+@pytest.mark.threat("F3")
 def test_a_hundred_thousand_small_requests_are_taken_up_in_slices(tree, talk):
     one = b"".join(packet(w.REALPATH, u32(i) + s("/")) for i in range(1000, 101_000))
     talk.feed(one)
@@ -714,13 +759,13 @@ def test_data_is_consumed_only_when_the_write_buffer_has_taken_it(tree, talk):
     handle = talk.handle("/f", W | C | T)
     talk.write(handle, 0, b"x")
     tree.client.hold()
-    number = talk.send(w.EXTENDED, s("fsync@openssh.com") + handle)
     before = talk.channel.taken
     assert before == talk.sent
+    number = talk.send(w.EXTENDED, s("fsync@openssh.com") + handle)
     writes = [talk.send(w.WRITE, handle + u64(i * 2**18) + s(bytes(2**18))) for i in range(20)]
     tree.clock.advance(1)
     assert talk.channel.taken == before, "the contents are fixed while they are stored"
-    assert talk.subsystem._unstored <= 4 * 2**20 + 2**18 + 100
+    assert talk.subsystem._undone <= 4 * 2**20 + 2**18 + 100
     tree.client.release()
     assert talk.wait(number).code == w.OK
     assert all(talk.wait(n).code == w.OK for n in writes)
