@@ -368,17 +368,18 @@ class VFSSession:
         return spot
 
     async def _node_to_link(self, source: Path) -> FileNode:
-        """Return the file of that name, with what this account has written to it so far.
+        """Return the file of that name, with what this session has written to it so far.
 
         Clients link right behind a close that is not answered yet, and an exclusively created
-        name is linked to nothing until then.
+        name is linked to nothing until then. What another session is in the midst of writing is
+        only for that one to commit.
         """
         await self._mine(source)
         spot = await self._walker.locate(source)
         for file in self._pending_at(spot):
             if file.closing:
                 await file.quiet()
-            else:
+            elif file.index is self._index:
                 await self.commit_pending(file, waits=True)
         if spot.parent is not None:
             spot = await self._walker.locate(source)

@@ -555,12 +555,30 @@ def test_a_second_name_of_an_open_file_has_what_is_written_so_far(tree):
     assert linked(tree) == {"p": b"so far and on", "q": b"so far"}
 
 
-def test_a_second_name_of_what_another_session_of_the_account_writes(tree):
+@pytest.mark.threat("F5")
+@pytest.mark.threat("F8")
+def test_a_second_name_never_commits_what_another_session_is_in_the_midst_of(tree):
     one, two = tree.session(), tree.session()
-    handle = writing(tree, one, b"one")
+    handle = writing(tree, one, b"ha", truncate=True)
+    assert tree.failure(two.link(P, Q)) is e.NoSuchChildError
+    assert linked(tree) == {}
+    tree.put(two, "/p", b"whole")
     tree.run(two.link(P, Q))
-    assert linked(tree) == {"p": b"one", "q": b"one"}
+    assert linked(tree) == {"p": b"whole", "q": b"whole"}
+    tree.run(one.logout())
+    assert linked(tree) == {"p": b"whole", "q": b"whole"}
     handle.abandon()
+
+
+def test_a_second_name_waits_for_a_close_of_another_session(tree):
+    one, two = tree.session(), tree.session()
+    commit = closing(tree, writing(tree, one, b"one"))
+    link = tree.start(two.link(P, Q))
+    assert not link.called
+    tree.client.release()
+    assert commit.called
+    assert link.called
+    assert linked(tree) == {"p": b"one", "q": b"one"}
 
 
 def test_a_second_name_fails_when_the_commit_does(tree):
