@@ -23,6 +23,12 @@ from truckee.core.errors import AccountError, ConfigError
 
 FIRST_PASSWORD = "first-password"  # noqa: S105 - the name of a file
 _LIMIT = 1000
+_LATER = (
+    "ssh_host_ed25519_key",
+    "ftp_certificate.pem",
+    "logins",
+    "removed-accounts",
+)  # than accounts
 _FALLBACK = "truckee"
 
 
@@ -46,10 +52,13 @@ def user_name() -> str:
 def existing(config: NodeConfig) -> FirstAccount | None:
     """Return the first usable account of the file, or None when there is no file yet.
 
-    AccountError when the file cannot be used.
+    AccountError when the file cannot be used, or when it was there once: a new one would lead to an
+    empty directory, as if all files were lost.
     """
     path = config.access.accounts_file
     if not path.exists() and not path.is_symlink():
+        if any((config.private / name).exists() for name in _LATER):
+            raise AccountError(f"{path} is missing: put it back, it leads to the files")
         return None
     table = read_table(path, config)
     return FirstAccount(next(iter(table.accounts), ""))

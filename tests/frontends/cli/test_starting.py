@@ -269,6 +269,17 @@ def test_on_a_terminal_the_password_is_shown_once(tmp_path):
         os.close(main)
 
 
+@pytest.mark.parametrize("later", ["ssh_host_ed25519_key", "ftp_certificate.pem"])
+def test_a_lost_account_file_is_not_made_anew_with_an_empty_directory(tmp_path, later):
+    node = make_node(tmp_path / "node", accounts=None)
+    (node / "private" / later).touch(mode=0o600)
+    code, out, err = command("start", node, *ANYWHERE)
+    assert (code, out) == (1, ""), err
+    assert f"{node / 'private' / 'accounts'} is missing: put it back" in err
+    assert not (node / "private" / "accounts").exists()
+    assert not (node / "private" / "first-password").exists()
+
+
 @pytest.mark.threat("D6")
 @pytest.mark.parametrize("after", [0.4, 0.9])
 def test_a_start_killed_early_is_finished_by_the_next(tmp_path, after):
