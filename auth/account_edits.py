@@ -171,7 +171,9 @@ def remove_key(document: Document, name: str, wanted: str) -> PublicKey:
     found = [number for number, key in keys.items() if _is_meant(key, wanted)]
     blobs = {keys[number].blob for number in found}
     if len(blobs) != 1:
-        raise AccountError("more than one key is meant" if blobs else "there is no such key")
+        bare = wanted.removeprefix("SHA256:")
+        hint = f"; give {_SHORTEST} letters of the fingerprint" if len(bare) < _SHORTEST else ""
+        raise AccountError("more than one key is meant" if blobs else f"there is no such key{hint}")
     for number in reversed(found):
         fields = document.fields(number)
         at = _root_at(fields)

@@ -12,6 +12,7 @@ import random
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 WINDOW = 1800.0
@@ -107,11 +108,19 @@ class Throttle:
             if entry.banned_until > now
         ]
 
-    def clear(self, source: str) -> None:
-        """Forget everything about an address."""
+    def clear(self, source: str) -> bool:
+        """Forget everything about an address, or a network as `bans` names it.
+
+        Of a network that is its first address, and what that one is counted under. Returns whether
+        there was something to forget.
+        """
+        known = False
+        with suppress(ValueError):
+            source = str(ipaddress.ip_network(source, strict=False).network_address)
         for key, _ in self._keys(source):
-            self._entries.pop(key, None)
-            self._banned.pop(key, None)
+            entry, ban = self._entries.pop(key, None), self._banned.pop(key, None)
+            known = known or entry is not None or ban is not None
+        return known
 
     def _count(self, source: str, points: int) -> None:
         for key, factor in self._keys(source):

@@ -5,8 +5,9 @@ terminal, and for a new root directory the grid: that of the running node, or, w
 this process. Capabilities are taken from files or standard input and never shown.
 """
 
+import ipaddress
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from truckee.auth.accounts import Account, AccountTable, check_name
 from truckee.auth.passwords import hash_password
 from truckee.core import files
 from truckee.core.config import NodeConfig
-from truckee.core.errors import AccountError
+from truckee.core.errors import AccountError, ServerGoneError
 from truckee.frontends.cli import (
     account_import,
     account_keys,
@@ -218,13 +219,30 @@ def _described(name: str, found: Account) -> dict[str, object]:
     }
 
 
+def _keys(count: object) -> str:
+    return "1 key" if count == 1 else f"{count} keys"
+
+
+def _shown(value: object) -> str:
+    """Return a field for people."""
+    if value is None:
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return " ".join(value) if isinstance(value, list) else str(value)
+
+
 def _line(fields: dict[str, object]) -> str:
     notes = [
         "locked" if fields["locked"] else "",
         "password" if fields["password"] else "",
-        f"{fields['keys']} keys" if fields["keys"] else "",
+        _keys(fields["keys"]) if fields["keys"] else "",
         "read-only" if fields["read_only"] else "",
+        f"only {_shown(fields['protocols'])}" if fields["protocols"] is not None else "",
+        f"only from {_shown(fields['from'])}" if fields["from"] is not None else "",
+        f"{fields['max_sessions']} at a time" if fields["max_sessions"] is not None else "",
         "expired" if fields["expired"] else "",
+        f"until {fields['expires']}" if fields["expires"] and not fields["expired"] else "",
     ]
     return f"{escape(str(fields['name']))}  {', '.join(n for n in notes if n)}".rstrip()
 
@@ -261,7 +279,7 @@ def show(settings: Settings, directory: Path | None, name: str, as_json: bool) -
         say_object(fields)
         return Exit.OK
     for key, value in fields.items():
-        say(f"{key.replace('_', ' '):<13} {'-' if value is None else value}")
+        say(f"{key.replace('_', ' '):<13} {escape(_shown(value))}")
     return Exit.OK
 
 
@@ -383,6 +401,17 @@ def check(settings: Settings, directory: Path | None) -> int:
     return code
 
 
+def _asked(config: NodeConfig, question: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return what the running node answers."""
+    try:
+        return control.ask(config.private, question)
+    except ServerGoneError as error:
+        runs = process.running_pid(config.directory) is not None
+        why = str(error) if runs else "it does not run, and forgets bans when it stops"
+        what = f"no answer from the node in {config.directory}"
+        raise CommandError(what, why, code=Exit.UNREACHABLE) from None
+
+
 @account.command()
 @click.option("--clear", metavar="ADDRESS", help="Let this address in again.")
 @click.option("--json", "as_json", is_flag=True, help="One object per ban.")
@@ -391,10 +420,16 @@ def bans(settings: Settings, directory: Path | None, clear: str | None, as_json:
     """Show which addresses the running node shuts out for guessing passwords."""
     config = place.node(settings, directory)
     if clear is not None:
-        control.ask(config.private, {"do": "unban", "source": clear})
-        say(f"{escape(clear)} may try again")
+        try:
+            ipaddress.ip_network(clear, strict=False)
+        except ValueError:
+            raise click.UsageError(
+                "--clear takes an address, or a network that is shut out"
+            ) from None
+        known = _asked(config, {"do": "unban", "source": clear})["done"]
+        say(f"{clear} may try again" if known else f"{clear} was not shut out")
         return Exit.OK
-    for source, seconds in control.ask(config.private, {"do": "bans"})["bans"]:
+    for source, seconds in _asked(config, {"do": "bans"})["bans"]:
         if as_json:
             say_object({"source": source, "seconds": seconds})
         else:

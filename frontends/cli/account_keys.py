@@ -94,6 +94,11 @@ def remove(settings: Settings, directory: Path | None, name: str, fingerprint: s
     """Let a key log in as NAME no more; the beginning of its fingerprint is enough."""
     config = place.node(settings, directory)
     gone: list[PublicKey] = []
-    place.edit(config, name, lambda d: gone.append(account_edits.remove_key(d, name, fingerprint)))
+    place.edit(
+        config,
+        name,
+        lambda d: gone.append(account_edits.remove_key(d, name, fingerprint)),
+        advice=f"truckee account key list {escape(name)}",
+    )
     say(f"key {gone[0].fingerprint} may log in as {escape(name)} no more; sessions go on")
     return Exit.OK

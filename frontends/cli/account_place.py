@@ -44,8 +44,15 @@ def in_directory(command: Command) -> Command:
     return option(click.pass_obj(command))
 
 
-def edit(config: NodeConfig, name: str, change: account_edits.Change, *, new: bool = False) -> None:
-    """Change the account file, and tell a running node; `name` is for the error."""
+def edit(
+    config: NodeConfig,
+    name: str,
+    change: account_edits.Change,
+    *,
+    new: bool = False,
+    advice: str = "truckee account list",
+) -> None:
+    """Change the account file, and tell a running node; `name` and `advice` are for the error."""
     try:
         account_edits.edit(config.access.accounts_file, change, create=new)
     except AccountError as error:
@@ -55,7 +62,7 @@ def edit(config: NodeConfig, name: str, change: account_edits.Change, *, new: bo
         elif "already" in str(error):
             code = Exit.CONFLICT
         what = f"cannot change the account {escape(name)}"
-        raise CommandError(what, str(error), "truckee account list", code) from None
+        raise CommandError(what, str(error), advice, code) from None
     with suppress(ServerGoneError):  # a node that runs need not find out by itself
         control.ask(config.private, {"do": "accounts-changed"}, _NOTICE)
 

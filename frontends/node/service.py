@@ -105,9 +105,8 @@ class Node:
         return {"bans": [[source, round(left)] for source, left in bans[:_MOST_BANS]]}
 
     async def _unban(self, question: Mapping[str, Any]) -> Mapping[str, object]:
-        if self._access is not None:
-            self._access.throttle.clear(str(question["source"]))
-        return {"done": True}
+        access = self._access
+        return {"done": access is not None and access.throttle.clear(str(question["source"]))}
 
     async def _accounts_changed(self, _: Mapping[str, Any]) -> Mapping[str, object]:
         if self._access is not None:

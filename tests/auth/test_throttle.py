@@ -124,8 +124,19 @@ def test_a_ban_can_be_lifted():
     _, t = throttle()
     for _ in range(15):
         t.failed("192.0.2.1", "alice", known=True)
-    t.clear("192.0.2.1")
+    assert t.clear("192.0.2.1")
     assert not t.is_banned("192.0.2.1")
+    assert not t.clear("192.0.2.1")
+
+
+def test_a_network_is_let_in_again_by_the_name_under_which_it_is_shown():
+    _, t = throttle()
+    for i in range(15):
+        t.failed(f"2001:db8::{i}", "alice", known=True)
+    ((shown, _),) = t.bans()
+    assert shown == "2001:db8::/64"
+    assert t.clear(shown)
+    assert not t.is_banned("2001:db8::1")
 
 
 def test_a_table_full_of_bans_still_takes_the_next():

@@ -68,7 +68,20 @@ def test_one_account_is_shown(shell):
     assert shell("account", "show", "ann", "--json") == Exit.OK
     assert json.loads(shell.out)["keys"] == 0
     assert shell("account", "show", "ann") == Exit.OK
+    assert "locked        no\n" in shell.out
     assert shell("account", "show", "eve") == Exit.NOT_FOUND
+
+
+def test_a_list_tells_what_limits_an_account(shell, tmp_path):
+    (tmp_path / "key.pub").write_text(f"ssh-ed25519 {ED25519} eve\n")
+    limits = ["--protocols", "sftp,ftp", "--from", "10.0.0.0/8,::1/128", "--max-sessions", "3"]
+    limits += ["--expires", "2999-12-31", "--no-password", "--key", str(tmp_path / "key.pub")]
+    assert shell("account", "add", "eve", "--root", "-", *limits, stdin=OTHER) == Exit.OK
+    assert shell("account", "list") == Exit.OK
+    only = "only ftp sftp, only from 10.0.0.0/8 ::1/128, 3 at a time, until 2999-12-31"
+    assert shell.out.splitlines()[-1] == f"eve  1 key, {only}"
+    assert shell("account", "show", "eve") == Exit.OK
+    assert "from          10.0.0.0/8 ::1/128\n" in shell.out
 
 
 def test_an_account_is_added_from_files_and_standard_input(shell, rootcap, tmp_path):
@@ -127,6 +140,9 @@ def test_there_is_no_option_that_takes_a_password_or_a_capability(shell):
         (["unlock", "ann"], Exit.FAILED),
         (["remove", "eve"], Exit.NOT_FOUND),
         (["bans"], Exit.UNREACHABLE),
+        (["bans", "--clear", "192.0.2.1"], Exit.UNREACHABLE),
+        (["bans", "--clear", "2001:db8::/64"], Exit.UNREACHABLE),
+        (["bans", "--clear", "nobody"], Exit.USAGE),
         (["bogus"], Exit.USAGE),
         ([], Exit.USAGE),
     ],

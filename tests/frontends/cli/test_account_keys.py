@@ -52,6 +52,14 @@ def test_keys_are_added_listed_and_removed(shell, tmp_path):
     assert json.loads(shell.out)["type"] == "ecdsa-sha2-nistp256"
 
 
+def test_a_key_that_is_not_there_leads_to_the_list_of_keys(shell):
+    assert shell("account", "key", "remove", "ann", "SHA256:abc") == Exit.NOT_FOUND
+    assert "there is no such key; give 6 letters of the fingerprint" in shell.err
+    assert "try: truckee account key list ann" in shell.err
+    assert shell("account", "key", "remove", "ann", "SHA256:abcdef") == Exit.NOT_FOUND
+    assert "no such key\n" in shell.err
+
+
 def test_a_key_may_come_from_standard_input(shell):
     text = f"ssh-ed25519 {ED25519}\n"
     assert shell("account", "key", "add", "ann", "-", stdin=text) == Exit.OK
