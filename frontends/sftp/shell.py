@@ -11,7 +11,7 @@ from truckee.frontends.sftp.handles import MAX_ANSWERS, Room
 from truckee.frontends.vfs.read_stream import Budget
 from truckee.frontends.vfs.session import Vfs, VFSSession
 
-ALL_ANSWERS = 128 * 1024 * 1024
+ALL_ANSWERS = 64 * 1024 * 1024
 """Bytes of answers that wait for all clients together, beyond a little of each channel."""
 
 

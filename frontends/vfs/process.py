@@ -17,7 +17,7 @@ from truckee.frontends.vfs.read_stream import Budget
 from truckee.frontends.vfs.sizes import MutableSizes
 from truckee.frontends.vfs.spool import Spool
 
-_READ_AHEAD = 256 * 1024 * 1024
+_READ_AHEAD = 64 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
