@@ -41,7 +41,7 @@ def check_private_directory(path: Path) -> None:
     try:
         found = path.stat()
     except FileNotFoundError:
-        raise ConfigError(f"directory {path.name} is missing") from None
+        raise ConfigError(f"directory {path} is missing") from None
     if not stat.S_ISDIR(found.st_mode):
         raise ConfigError(f"{path.name} is not a directory")
     check_private_file(found, path.name)

@@ -32,17 +32,21 @@ def parse(text: str) -> str:
         try:
             address = ipaddress.ip_address(host)
         except ValueError:
-            raise ConfigError("an endpoint takes an address, not a name") from None
+            raise ConfigError(f"{text!r}: an endpoint takes an address, not a name") from None
         kind = "tcp6" if address.version == 6 else "tcp"
         escaped = str(address).replace(":", "\\:")
         return _checked(f"{kind}:{found[3]}:interface={escaped}")
-    raise ConfigError("an endpoint is PORT, ADDRESS:PORT, or like tcp:8021:interface=127.0.0.1")
+    raise ConfigError(
+        f"{text!r}: an endpoint is PORT, ADDRESS:PORT, or like tcp:8021:interface=127.0.0.1"
+    )
 
 
 def _checked(text: str) -> str:
     found = _ENDPOINT.fullmatch(text)
-    if found is None or int(found[2]) > 65535:
-        raise ConfigError("an endpoint looks like tcp:8021:interface=127.0.0.1")
+    if found is None:
+        raise ConfigError(f"{text!r}: an endpoint looks like tcp:8021:interface=127.0.0.1")
+    if int(found[2]) > 65535:
+        raise ConfigError(f"{text!r}: ports end at 65535")
     return text
 
 

@@ -4,6 +4,7 @@ Knows what a node needs, and what to make of the answers of one that runs; touch
 read, and binds ports for a moment when no node runs.
 """
 
+import errno
 import ipaddress
 import platform
 import re
@@ -78,12 +79,23 @@ def ports(config: NodeConfig, status: Status | None) -> Iterator[Finding]:
             wanted += [(name, text, door.ports_given) for text in door.ports]
     if config.metrics_port is not None:
         wanted.append(("metrics", config.metrics_port, config.metrics_port_given))
+    seen: dict[tuple[str, int], str] = {}
     for name, text, given in wanted:
         host, port = _address(parse_endpoint(text))
         shown = f"{name} on port {port}"
+        trouble = 0 if status is not None or port == 0 else _trouble(host, port)
+        first = seen.setdefault((host, port), name)
         if status is not None:
             yield _ours(name, port, status, given=given)
-        elif port == 0 or _is_free(host, port):
+        elif port != 0 and given and first != name:
+            yield Finding("FAIL", "ports", f"{shown}: {first} has it", "another port")
+        elif trouble == errno.EADDRNOTAVAIL:
+            what = f"{shown}: {host} is no address of this machine"
+            yield Finding("FAIL", "ports", what, "docs/configuration.rst, port")
+        elif trouble == errno.EACCES:
+            what = f"{shown}: this user may not listen there"
+            yield Finding("FAIL", "ports", what, "a port from 1024 on")
+        elif not trouble:
             yield Finding("ok", "ports", f"{shown}: free")
         elif given:
             yield Finding("FAIL", "ports", f"{shown}: another program has it", "another port")
@@ -112,7 +124,8 @@ def _address(endpoint: str) -> tuple[str, int]:
     return host, 0 if number is None else parse_decimal(number[1].encode("ascii"), 65535)
 
 
-def _is_free(host: str, port: int) -> bool:
+def _trouble(host: str, port: int) -> int:
+    """Return 0 when a port is free, else the number of the error that is in the way."""
     try:
         six = ipaddress.ip_address(host).version == 6
     except ValueError:
@@ -122,16 +135,16 @@ def _is_free(host: str, port: int) -> bool:
         s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             s.bind((host, port))
-        except OSError:
-            return False
-    return True
+        except OSError as error:
+            return error.errno or errno.EADDRINUSE
+    return 0
 
 
 def clock(config: NodeConfig) -> Iterator[Finding]:
     """Compare the clock with dates that must lie in the past."""
     now = time.time()
     witnesses = [Path(__file__), config.directory, config.private]
-    latest = max(path.stat().st_mtime for path in witnesses)
+    latest = max(path.stat().st_mtime for path in witnesses if path.exists())
     if latest - now > _SKEW:
         text = f"it is {(latest - now) / 3600:.1f} hours behind what was written here"
         yield Finding("FAIL", "clock", text, "set the clock: timedatectl")

@@ -142,6 +142,39 @@ def test_a_taken_port_that_was_asked_for_is_a_failure(folder, capsys):
     assert "another program has it" in found["ports"]["text"]
 
 
+@pytest.mark.parametrize(
+    ("port", "text"),
+    [
+        ("tcp:45001:interface=192.0.2.77", "192.0.2.77 is no address of this machine"),
+        ("tcp:99999", "'tcp:99999': ports end at 65535"),
+    ],
+)
+def test_a_port_that_cannot_be_is_told_from_one_that_is_taken(folder, capsys, port, text):
+    change(folder, "tcp:0:interface=127.0.0.1", port)
+    worst, found = examine(folder, capsys)
+    assert worst == "FAIL"
+    assert text in found["ports"]["text"]
+
+
+def test_two_doors_with_one_port_are_a_failure(folder, capsys):
+    with closing(socket.create_server(("127.0.0.1", 0))) as other:
+        port = other.getsockname()[1]
+    for _ in range(3):
+        change(folder, "tcp:0:interface=127.0.0.1", f"tcp:{port}:interface=127.0.0.1")
+    worst, found = examine(folder, capsys)
+    assert worst == "FAIL"
+    assert f"on port {port}: " in found["ports"]["text"]
+    assert found["ports"]["advice"] == "another port"
+
+
+def test_a_private_folder_that_is_elsewhere_is_named(folder, capsys, tmp_path):
+    (folder / "private").rename(tmp_path / "elsewhere")
+    worst, found = examine(folder, capsys)
+    assert worst == "FAIL"
+    assert found["permissions"]["text"] == f"directory {folder / 'private'} is missing"
+    assert "clock" not in found
+
+
 def certificate(days_from, days_until):
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "node")])

@@ -31,5 +31,6 @@ def test_endpoints_are_taken_in_short_and_in_full(text):
     + ["tcp:21:plugin=x", "tcp:21 ", "\u0661\u0662", "1_0", "systemd:domain=INET:index=0"],
 )
 def test_anything_else_is_refused(text):
-    with pytest.raises(ConfigError):
+    with pytest.raises(ConfigError) as caught:
         endpoints.parse(text)
+    assert str(caught.value).startswith((repr(text), "'tcp:70000:"))
