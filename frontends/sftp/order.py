@@ -16,33 +16,50 @@ from functools import partial
 from types import TracebackType
 
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
 
 from truckee.core.errors import OperationCancelledError
 from truckee.frontends.vfs.paths import Path
 from truckee.frontends.vfs.pending import Gate
 
+TURN = 0.008
+"""So many seconds of one turn of the reactor a channel may take, here and for taking up more."""
+
 
 class Starter:
     """What may begin as soon as the answer to the request that ended is on its way."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: IReactorTime) -> None:
+        self._clock = clock
         self._ready: deque[Callable[[], object]] = deque()
         self._running = False
+        self._postponed = False
 
     def add(self, begin: Callable[[], object]) -> None:
         """Let this begin at the next `run`."""
         self._ready.append(begin)
 
     def run(self) -> None:
-        """Begin all, one after the other, also those that become ready meanwhile."""
-        if self._running:
+        """Begin all, one after the other, also those that become ready meanwhile.
+
+        What takes too long goes on in another turn of the reactor.
+        """
+        if self._running or self._postponed:
             return
         self._running = True
+        began = self._clock.seconds()
         try:
-            while self._ready:
+            while self._ready and not self._postponed:
                 self._ready.popleft()()
+                if self._ready and self._clock.seconds() - began > TURN:
+                    self._postponed = True
+                    self._clock.callLater(0, self._go_on)
         finally:
             self._running = False
+
+    def _go_on(self) -> None:
+        self._postponed = False
+        self.run()
 
 
 class Turns:

@@ -45,8 +45,8 @@ class State:
     peer: str
     seconds: Callable[[], float]
     """The monotonic clock, for durations."""
-    handles: Handles = field(default_factory=Handles)
-    starter: Starter = field(default_factory=Starter)
+    handles: Handles
+    starter: Starter
     order: PathOrder = field(init=False)
     closing: set[Item] = field(default_factory=set)
     """What a CLOSE has come for that is not answered yet."""

@@ -26,6 +26,7 @@ from truckee.frontends.sftp import extensions, packets, requests
 from truckee.frontends.sftp.errors import status_for
 from truckee.frontends.sftp.extensions import Space
 from truckee.frontends.sftp.handles import Handles, Room
+from truckee.frontends.sftp.order import TURN, Starter
 from truckee.frontends.sftp.packets import MAX_READ, Packet, Read, Reply, Request, Splitter
 from truckee.frontends.sftp.requests import Server, State
 from truckee.frontends.sftp.seam import HIGH, LOW, Channel
@@ -37,7 +38,6 @@ MAX_REQUESTS = 128
 MAX_PROMISED = 8 * 1024 * 1024
 MAX_UNDONE = 4 * 1024 * 1024
 
-_TURN = 0.008  # seconds of one reactor turn
 _TURN_REQUESTS = 64
 
 
@@ -64,7 +64,12 @@ class SFTPSubsystem:
         self._answers = room.answers
         self._counted = 0
         self._state = State(
-            session, journal or SilentJournal(), peer, clock.seconds, Handles(room, random)
+            session,
+            journal or SilentJournal(),
+            peer,
+            clock.seconds,
+            Handles(room, random),
+            Starter(clock),
         )
         self._servers: dict[type[Request], Server] = {
             **requests.SERVERS,
@@ -78,6 +83,7 @@ class SFTPSubsystem:
         self._ending = False
         self._pumping = False
         self._later: IDelayedCall | None = None
+        self._taken = 0  # since others had their turn
         self._running = 0
         self._promised = 0
         self._undone = 0
@@ -143,20 +149,22 @@ class SFTPSubsystem:
             self._leave(0)
 
     def _take_turn(self) -> bool:
-        """Take up requests for a while; return whether more lie here. FormatError: drop it."""
+        """Take up requests for a while; return whether more may lie here. FormatError: drop it.
+
+        Each answer makes room for another request, so it is not for one call to say when enough was
+        taken up, but for all of a turn of the reactor.
+        """
         began = self._clock.seconds()
-        taken = 0
         while self._channel is not None:
-            if self._is_full():
-                return True
-            if taken >= _TURN_REQUESTS or (taken and self._clock.seconds() - began > _TURN):
-                self._go_on_later()
+            if self._later is not None or self._is_full():
                 return True
             packet = self._splitter.next_packet()
             if packet is None:
                 return False
-            taken += 1
+            self._taken += 1
             self._take_up(packet)
+            if self._taken >= _TURN_REQUESTS or self._clock.seconds() - began > TURN:
+                self._go_on_later()
         return False
 
     def _is_full(self) -> bool:
@@ -182,11 +190,12 @@ class SFTPSubsystem:
         return True
 
     def _go_on_later(self) -> None:
-        if self._later is None:
+        if self._later is None and self._channel is not None:
             self._later = self._clock.callLater(0, self._go_on)
 
     def _go_on(self) -> None:
         self._later = None
+        self._taken = 0
         self._pump()
 
     def _take_up(self, packet: Packet) -> None:

@@ -5,10 +5,12 @@ import itertools
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from twisted.internet.task import Clock
 
 from tests.fakes import sftp_client as w
 from tests.fakes.sftp_client import C, T, Talk, W, attrs, s
 from tests.fakes.tree import Tree
+from truckee.frontends.sftp.order import Starter
 
 PATHS = ["/f", "/g", "/n", "/d", "/d/x", "/e", "/d/n"]
 HANDLES = [s((n + 1).to_bytes(8, "big").hex()) for n in range(3)]
@@ -94,3 +96,23 @@ def test_requests_sent_at_once_end_as_if_each_had_been_answered_first(tmp_path_f
 @given(requests=some)
 def test_many_requests_sent_at_once_end_likewise(tmp_path_factory, requests):
     compare(tmp_path_factory, requests)
+
+
+@pytest.mark.threat("F3")
+def test_what_becomes_ready_begins_in_order_and_not_all_in_one_turn():
+    clock, begun = Clock(), []
+    starter = Starter(clock)
+
+    def slow(number):
+        begun.append(number)
+        clock.rightNow += 0.005
+
+    for number in range(6):
+        starter.add(lambda number=number: slow(number))
+    starter.run()
+    assert begun == [0, 1]
+    starter.run()
+    assert begun == [0, 1], "the others have their turn first"
+    clock.advance(0)
+    assert begun == [0, 1, 2, 3, 4, 5]
+    assert not clock.getDelayedCalls()

@@ -10,7 +10,7 @@ from tests.fakes.tree import Tree
 from truckee.core import errors as e
 from truckee.core.storage.faults import Kind, Rule
 from truckee.frontends.sftp.handles import Room
-from truckee.frontends.sftp.subsystem import MAX_PROMISED, MAX_REQUESTS
+from truckee.frontends.sftp.subsystem import MAX_PROMISED, MAX_REQUESTS, SFTPSubsystem
 from truckee.frontends.vfs.read_stream import Budget
 
 EVERY = list(range(256))
@@ -739,6 +739,35 @@ def test_a_hundred_thousand_small_requests_are_taken_up_in_slices(tree, talk):
         tree.clock.advance(0.001)
     talk.collect()
     assert len(talk.answers) == 100_000
+    assert talk.channel.taken == talk.sent
+
+
+@pytest.mark.threat("F3")
+@pytest.mark.parametrize(
+    ("kind", "body", "code"),
+    [
+        (w.OPEN, s("/no") + u32(W) + attrs(), w.NO_SUCH_FILE),  # each waits for the one before
+        (w.STAT, s("/no"), w.NO_SUCH_FILE),  # all wait for one look at the directory
+    ],
+)
+def test_requests_that_end_together_do_not_draw_all_others_after_them(
+    tree, monkeypatch, kind, body, code
+):
+    turns = []
+    go_on = SFTPSubsystem._go_on
+    monkeypatch.setattr(
+        SFTPSubsystem, "_go_on", lambda self: (turns.append(len(talk.channel.pieces)), go_on(self))
+    )
+    talk = Talk(tree)
+    tree.clock.advance(10)
+    tree.grid.faults.add(Rule(Kind.LATE, nth=1, seconds=2.0))
+    talk.feed(b"".join(packet(kind, u32(i) + body) for i in range(1000, 6000)))
+    tree.clock.advance(1)
+    before = len(talk.channel.pieces)
+    tree.clock.advance(2)
+    turns.append(len(talk.channel.pieces))
+    assert max(b - a for a, b in itertools.pairwise([before, *turns])) <= MAX_REQUESTS + 64
+    assert [talk.wait(n).code for n in range(1000, 6000)] == [code] * 5000
     assert talk.channel.taken == talk.sent
 
 
