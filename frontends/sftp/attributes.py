@@ -20,6 +20,7 @@ EXTENDED = 0x80000000
 _DIRECTORY = 0o040000
 _REGULAR = 0o100000
 _LATEST = 2**32 - 1
+_MOST_EXTENSIONS = 256
 
 _ENCODED = Struct(">IQIII")
 
@@ -58,8 +59,8 @@ def decode(cursor: Cursor) -> Wanted:
 
 def _skip_extensions(cursor: Cursor) -> None:
     count = cursor.u32()
-    if count > cursor.left // 8:
-        raise FormatError("more extended attributes than the packet has room for")
+    if count > min(_MOST_EXTENSIONS, cursor.left // 8):
+        raise FormatError("more extended attributes than there is room for")
     for _ in range(2 * count):
         cursor.skip_string()
 

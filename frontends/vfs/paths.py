@@ -17,6 +17,7 @@ MAX_POINTS = 255
 
 _MAX_PATH_BYTES = 65536
 _MAX_DEPTH = 256
+_MAX_STEPS = 2048  # with those that lead nowhere, such as ``a/..``
 
 _LINE_ENDS = frozenset("\r\n")
 # what a terminal or a log reader could take for something else than text
@@ -33,6 +34,8 @@ def parse(raw: bytes | str, cwd: Path = ROOT, *, lines: bool = False) -> Path:
     text = _decode(raw)
     if len(text) > _MAX_PATH_BYTES:
         raise BadNameError("the path is too long")
+    if text.count("/") > _MAX_STEPS:
+        raise BadNameError("the path has too many parts")
     parts: list[str] = [] if text.startswith("/") else list(cwd)
     for part in text.split("/"):
         if part in ("", "."):

@@ -45,6 +45,12 @@ def test_damaged_attributes_are_a_format_error_or_a_value(raw):
     assert found.mode is None or 0 <= found.mode <= 0o7777
 
 
+def test_a_few_extended_attributes_are_passed_over_and_many_are_refused():
+    assert decoded(attrs(size=3, extended=[(b"a", b"b")] * 256)).size == 3
+    with pytest.raises(FormatError):
+        decoded(attrs(size=3, extended=[(b"", b"")] * 257))
+
+
 def test_bits_of_the_file_type_are_not_part_of_the_mode():
     assert decoded(attrs(mode=33188)).mode == 0o644
 

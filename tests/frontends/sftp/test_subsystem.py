@@ -720,7 +720,7 @@ def test_long_requests_behind_a_slow_one_keep_the_window_shut(tree, talk):
     before = talk.sent
     numbers = [talk.send(w.EXTENDED, s("hardlink@openssh.com") + s("/f") + s("/g"))]
     for _ in range(100):
-        long = s("hardlink@openssh.com") + s("/f" + "/" * 60_000 + "x") + s("/g")
+        long = s("hardlink@openssh.com") + s("/f" + 240 * ("/" + 250 * "x")) + s("/g")
         numbers.append(talk.send(w.EXTENDED, long))
     tree.clock.advance(1)
     assert talk.channel.taken == before

@@ -105,3 +105,10 @@ def test_below():
     assert is_below(("a",), ())
     assert not is_below(("a",), ("a",))
     assert not is_below(("ab",), ("a",))
+
+
+@pytest.mark.parametrize("step", ["/", "a/../", "./"])
+def test_a_path_of_steps_that_lead_nowhere_is_refused_before_they_are_taken(step):
+    assert parse(step * 500 + "x")[-1] == "x"
+    with pytest.raises(BadNameError, match="too many parts"):
+        parse(step * 2049)
