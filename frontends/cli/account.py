@@ -110,7 +110,8 @@ def _check_new(config: NodeConfig, name: str) -> None:
             what = f"cannot add the account {escape(name)}"
             raise CommandError(what, "it is there already", "another name", Exit.CONFLICT)
     except AccountError as error:
-        raise CommandError(f"cannot add the account {escape(name)}", str(error)) from None
+        what = f"cannot add the account {escape(name)}"
+        raise CommandError(what, str(error), place.rights(error)) from None
 
 
 def _options(

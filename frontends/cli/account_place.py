@@ -62,7 +62,7 @@ def edit(
         elif "already" in str(error):
             code = Exit.CONFLICT
         what = f"cannot change the account {escape(name)}"
-        raise CommandError(what, str(error), advice, code) from None
+        raise CommandError(what, str(error), rights(error) or advice, code) from None
     with suppress(ServerGoneError):  # a node that runs need not find out by itself
         control.ask(config.private, {"do": "accounts-changed"}, _NOTICE)
 
@@ -72,7 +72,14 @@ def table(config: NodeConfig) -> AccountTable:
     try:
         return first_account.read_table(config.access.accounts_file, config)
     except AccountError as error:
-        raise CommandError("cannot read the account file", str(error)) from None
+        raise CommandError("cannot read the account file", str(error), rights(error)) from None
+
+
+def rights(error: Exception) -> str:
+    """Return what helps when the account file has the wrong mode or owner, or nothing."""
+    if "open to others" in str(error):
+        return "chmod go-rwx on it"
+    return "the command as that user: runuser -u USER --" if "belongs to" in str(error) else ""
 
 
 def tell_bad(found: AccountTable) -> int:

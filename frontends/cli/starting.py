@@ -276,7 +276,8 @@ class _Run:
         if isinstance(error, AccountError):
             return CommandError(what, str(error), "truckee account check")
         if isinstance(error, TruckeeError):
-            return CommandError(what, str(error), f"see {log}", code_for(error))
+            advice = _advice(error, exists=True) or f"see {log}"
+            return CommandError(what, str(error), advice, code_for(error))
         why = getattr(error, "strerror", None) or type(error).__name__
         return CommandError(what, why, f"see {log}")
 

@@ -10,6 +10,8 @@ from tests.fakes.account_lines import BCRYPT, ED25519, OTHER, WRITE, rsa
 from tests.fakes.node_folder import make_node
 from truckee.auth.passwords import hash_password
 from truckee.core import files
+from truckee.core.errors import AccountError
+from truckee.frontends.cli import account_place as place
 from truckee.frontends.cli import passwords
 from truckee.frontends.cli.main import run
 from truckee.frontends.cli.output import Exit
@@ -70,6 +72,14 @@ def test_one_account_is_shown(shell):
     assert shell("account", "show", "ann") == Exit.OK
     assert "locked        no\n" in shell.out
     assert shell("account", "show", "eve") == Exit.NOT_FOUND
+
+
+def test_an_account_file_with_wrong_rights_says_what_helps(shell):
+    (shell.node / "private" / "accounts").chmod(0o640)
+    for words in (["list"], ["lock", "ann"], ["add", "eve", "--no-password"]):
+        assert shell("account", *words) == Exit.FAILED
+        assert "it must be 0600\n  try: chmod go-rwx on it" in shell.err
+    assert "runuser" in place.rights(AccountError("accounts belongs to user 7"))
 
 
 def test_a_list_tells_what_limits_an_account(shell, tmp_path):

@@ -218,6 +218,14 @@ def test_a_node_whose_private_files_are_not_in_order_does_not_start(tmp_path, sp
     assert "cannot start the node" in err
 
 
+def test_a_host_key_open_to_others_says_what_helps(tmp_path):
+    key = make_node(tmp_path / "node") / "private" / "ssh_host_rsa_key"
+    key.touch()
+    key.chmod(0o644)
+    code, _, err = command("run", tmp_path / "node", *ANYWHERE)
+    assert (code, "try: chmod go-rwx on it" in err) == (1, True), err
+
+
 @pytest.mark.parametrize(
     ("options", "why"),
     [
