@@ -14,7 +14,12 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
-from truckee.core.errors import FileTooLargeError, ShuttingDownError, TruckeeError
+from truckee.core.errors import (
+    FileTooLargeError,
+    OperationCancelledError,
+    ShuttingDownError,
+    TruckeeError,
+)
 from truckee.core.interfaces import Client, DirectoryNode, Metadata
 from truckee.core.tasks import Tasks
 from truckee.frontends.vfs import attributes
@@ -81,21 +86,23 @@ class Commits:
     async def _run(
         self, file: PendingFile, client: Client, answer: Deferred[None], *, waits: bool
     ) -> None:
+        result: Exception | None = OperationCancelledError("the commit was broken off")
         try:
             if not waits:
                 await file.buffer.flush()
                 _fire(answer, None)
             async with file.lock:
                 await self._commit(file, client)
+            result = None
         except Exception as error:  # noqa: BLE001 - handed to whoever waits, or logged
             self.failed += 1
             if answer.called:
                 self._log_lost(error)
-            _fire(answer, error)
+            result = error
         finally:
             file.commit_ended()
             self._table.drop(file)
-            _fire(answer, None)
+            _fire(answer, result)
 
     @staticmethod
     def _log_lost(error: Exception) -> None:

@@ -1,6 +1,7 @@
 """Files that are being written: every row of the table in docs/vfs.rst."""
 
 import pytest
+from twisted.internet.defer import Deferred
 
 from tests.fakes.tree import Sink, Tree
 from truckee.core import errors as e
@@ -620,4 +621,18 @@ def test_a_second_name_that_cannot_be_commits_nothing(tree):
     handle = writing(tree, session, b"contents")
     assert tree.failure(session.link(P, Q)) is e.ExistingChildError
     assert linked(tree) == {"q": b"q"}
+    handle.abandon()
+
+
+@pytest.mark.threat("F8")
+def test_a_commit_that_vanishes_is_not_taken_for_a_success(tree):
+    handle = writing(tree, tree.session(), b"contents")
+    tree.client.hold()
+    handle.file.commit_begins()
+    answer = Deferred()
+    commit = tree.vfs.commits._run(handle.file, tree.client, answer, waits=True)
+    commit.send(None)
+    commit.close()  # as when nobody will ever fire what it waits for
+    answer.addErrback(lambda failure: failure.trap(e.OperationCancelledError))
+    assert answer.result is e.OperationCancelledError
     handle.abandon()
