@@ -89,11 +89,14 @@ class _Connection(LineOnlyReceiver):
         self._timers: list[IDelayedCall] = []
 
     def connectionMade(self) -> None:
-        self._owner.connections.add(self)
+        connections = self._owner.connections
+        connections[self] = None
         later = self._owner.reactor.callLater
         self._timers = [later(HEADERS_WITHIN, self._too_late), later(WHOLE, self.abort)]
-        if len(self._owner.connections) > MOST_CONNECTIONS:
-            self.abort()
+        if len(connections) > MOST_CONNECTIONS:
+            oldest = next(iter(connections))  # who asks is answered at once: this one is idle
+            del connections[oldest]
+            oldest.abort()
 
     def lineReceived(self, line: bytes) -> None:
         line = line.removesuffix(b"\r")
@@ -152,7 +155,7 @@ class _Connection(LineOnlyReceiver):
             self.transport.abortConnection()
 
     def connectionLost(self, reason: Failure | None = None) -> None:
-        self._owner.connections.discard(self)
+        self._owner.connections.pop(self, None)
         for timer in self._timers:
             if timer.active():
                 timer.cancel()
@@ -165,7 +168,7 @@ class _Factory(ServerFactory):
         self.only_local = only_local
         self.reactor = reactor
         self.figures = figures
-        self.connections: set[_Connection] = set()
+        self.connections: dict[_Connection, None] = {}  # the oldest first
 
     def buildProtocol(self, addr: IAddress | None) -> _Connection:
         return _Connection(self)

@@ -142,10 +142,13 @@ def test_a_connection_that_ends_leaves_nothing():
 
 
 @pytest.mark.threat("D2")
-def test_connections_are_few():
+def test_connections_are_few_and_the_oldest_makes_room():
     first = Client()
-    more = [Client(factory=first.factory, clock=first.clock) for _ in range(MOST_CONNECTIONS)]
-    assert [c.transport.aborted for c in more] == [False] * (MOST_CONNECTIONS - 1) + [True]
+    more = [Client(factory=first.factory, clock=first.clock) for _ in range(MOST_CONNECTIONS + 1)]
+    aborted = [c.transport.aborted for c in (first, *more)]
+    assert aborted == [True, True] + [False] * MOST_CONNECTIONS
+    assert len(first.factory.connections) == MOST_CONNECTIONS
+    assert more[-1].send(GET) == 200
 
 
 class ListeningTests(TestCase):
