@@ -54,6 +54,7 @@ class Running:
     def __exit__(self, *_):
         if self.process.poll() is None:
             self.process.kill()
+        if not self.process.stdout.closed:
             self.wait()
 
 

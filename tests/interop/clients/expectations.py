@@ -116,12 +116,18 @@ COLUMNS = _FTP_COLUMNS + _SFTP_COLUMNS
 TABLE = {name: row | _SFTP_ROWS[name] for name, row in _FTP_ROWS.items()}
 
 
-TLS_ROWS = {"login-password", "list-3", "upload", "download", "resume-download", "killed", "idle"}
+TLS_ROWS = {"login-password", "upload", "download", "killed"}
 """The rows in which the programs that are here twice, without and with TLS, are tried twice in an
 ordinary run; a long run tries all."""
 
+IDLE = {"lftp-ftp", "ftplib-ftp", "sftp-sftp"}
+"""Who is left to idle in an ordinary run; each takes ten seconds."""
+
 
 def takes_long(row: str, column: str) -> bool:
+    """Return whether a cell is for the long run alone."""
+    if row == "idle":
+        return column not in IDLE
     return row == "huge" or ("-tls-" in column and row not in TLS_ROWS)
 
 

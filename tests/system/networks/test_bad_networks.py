@@ -23,9 +23,15 @@ CUTS = [
 ]
 STALLS = [Accident("stall", w, d) for w in (0.3, 0.9, 1.0) for d in ("up", "down")]
 every_client = pytest.mark.parametrize("place", KINDS, indirect=True)
+ORDINARY = {"sftp", "sshfs", "lftp ftp", "curl ftps"}
+some_clients = pytest.mark.parametrize(
+    "place",
+    [pytest.param(k, marks=[pytest.mark.long] * (k not in ORDINARY)) for k in KINDS],
+    indirect=True,
+)
 
 
-@every_client
+@some_clients
 def test_a_cut_leaves_no_part_of_an_upload_and_a_download_goes_on(place):
     accidents.upload(place, [Accident("reset", 0.5)])
     accidents.download(place, [Accident("reset", 0.5, "down")])
