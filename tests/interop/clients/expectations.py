@@ -116,7 +116,7 @@ COLUMNS = _FTP_COLUMNS + _SFTP_COLUMNS
 TABLE = {name: row | _SFTP_ROWS[name] for name, row in _FTP_ROWS.items()}
 
 
-TLS_ROWS = {"login-password", "upload", "download", "killed"}
+TLS_ROWS = {"upload"}
 """The rows in which the programs that are here twice, without and with TLS, are tried twice in an
 ordinary run; a long run tries all."""
 
