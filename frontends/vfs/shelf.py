@@ -13,6 +13,9 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 KEPT = 256 * 1024 * 1024
 """Most bytes of all kept files together."""
 
+MOST = 8
+"""Most kept files: each holds a descriptor, and small ones are cheap to make anew."""
+
 IDLE = 20.0
 """Seconds without another kept file after which all are given up."""
 
@@ -42,8 +45,11 @@ class Shelf:
             return
         self._kept.append((fd, size))
         unwanted = []
-        while self.size > self.limit:
-            unwanted.append(self._kept.popleft()[0])
+        while len(self._kept) > MOST or self.size > self.limit:
+            try:
+                unwanted.append(self._kept.popleft()[0])
+            except IndexError:  # a worker took it meanwhile
+                break
         if unwanted:
             self._close(unwanted)
         if self._timer is not None and self._timer.active():

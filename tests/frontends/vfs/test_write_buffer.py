@@ -423,6 +423,22 @@ def test_kept_files_are_few_and_not_for_long(tmp_path):
     assert spool.shelf.size == 0
 
 
+@pytest.mark.threat("D2")
+def test_many_small_uploads_keep_few_descriptors(tmp_path):
+    spool = Spool(InlineCpu(), Clock(), tmp_path / "spool", 2**30)
+    before = len(os.listdir("/proc/self/fd"))
+    buffers = [WriteBuffer(spool, "alice") for _ in range(50)]
+    for buffer in buffers:
+        now(buffer.write(0, bytes(200_000)))
+        now(buffer.flush())
+    for buffer in buffers:
+        buffer.close()
+    assert spool.shelf.size == 8 * 200_000
+    assert len(os.listdir("/proc/self/fd")) == before + 8
+    spool.shelf.clear()
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
 def test_kept_files_give_way_to_what_is_written(tmp_path):
     spool, buffer = make(tmp_path, limit=8_000_000)
     now(buffer.write(0, bytes(900_000)))
